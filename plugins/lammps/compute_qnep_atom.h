@@ -1,0 +1,33 @@
+// compute qnep/atom: per-atom results of pair_style qnep beyond energies, forces and charges.
+#pragma once
+
+#include <vector>
+
+#include "compute.h"
+
+namespace LAMMPS_NS {
+
+class PairQNEP;
+
+class ComputeQNEPAtom : public Compute {
+public:
+    ComputeQNEPAtom(LAMMPS *lammps, int narg, char **arg);
+    ~ComputeQNEPAtom() override;
+    void init() override;
+    void compute_peratom() override;
+    double memory_usage() override;
+
+private:
+    enum class Quantity { potential, born, deviation };
+    static int width(Quantity quantity);
+    void allocate();
+    double *row(int i);
+    void fill(Quantity quantity, int first_column);
+
+    PairQNEP *pair_ = nullptr;
+    std::vector<Quantity> quantities_;
+    int n_columns_ = 0;
+    int n_allocated_ = 0;
+};
+
+}  // namespace LAMMPS_NS

@@ -1,0 +1,20 @@
+#include "find_pair_qnep.h"
+
+#include "error.h"
+#include "force.h"
+#include "lammps.h"
+#include "pair_qnep.h"
+
+namespace LAMMPS_NS {
+
+PairQNEP *find_pair_qnep(LAMMPS *lammps, const char *asker) {
+    constexpr int exact_name = 1;
+    auto *pair = dynamic_cast<PairQNEP *>(lammps->force->pair_match("qnep", exact_name));
+    if (pair == nullptr) {
+        lammps->error->all(FLERR, "{}: wanted one pair_style qnep, got pair_style {}", asker,
+                           lammps->force->pair_style != nullptr ? lammps->force->pair_style : "none");
+    }
+    return pair;
+}
+
+}  // namespace LAMMPS_NS

@@ -1,0 +1,81 @@
+// pair_style qnep: neuroevolution potentials with and without charges (NEP, qNEP).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "distributed_model.h"
+#include "force_deviation.h"
+#include "pair.h"
+#include "qnep_settings.h"
+#include "stage_timer.h"
+
+namespace LAMMPS_NS {
+
+/// The first model drives the run; further models of a committee are evaluated when their deviation is asked for.
+class PairQNEP : public Pair {
+public:
+    explicit PairQNEP(LAMMPS *lammps);
+    ~PairQNEP() override;
+
+    void settings(int narg, char **arg) override;
+    void coeff(int narg, char **arg) override;
+    void init_style() override;
+    double init_one(int i, int j) override;
+    void compute(int eflag, int vflag) override;
+    void finish() override;
+    void *extract(const char *name, int &dim) override;
+    double memory_usage() override;
+
+    int pack_forward_comm(int n, int *atoms, double *buffer, int pbc_flag, int *pbc) override;
+    void unpack_forward_comm(int n, int first, double *buffer) override;
+    int pack_reverse_comm(int n, int first, double *buffer) override;
+    void unpack_reverse_comm(int n, int *atoms, double *buffer) override;
+
+    /// The model that drives the run, with the results of the last evaluation; null before the first.
+    DistributedModel *evaluated_model();
+    bool has_charges() const;  // whether any of the models has
+    int n_models() const { return static_cast<int>(models_.size()); }
+    /// Force deviations of the committee for the positions of now, [n_owned], eV/Å. Called by all ranks.
+    const std::vector<double> &deviations();
+    /// Born effective charges of the last evaluation, [n_owned][9] row-major (field slow), e. Called by all ranks.
+    const std::vector<double> &born_effective_charges();
+    double energy_unit() const { return energy_unit_; }  // of one eV in LAMMPS units
+
+protected:
+    QNEPSettings settings_;
+    std::vector<std::unique_ptr<DistributedModel>> models_;
+    std::vector<std::shared_ptr<TypedNeighbors>> neighbors_;  // one per order of elements
+    double cutoff_ = 0.0;                                     // largest of all models, Å
+    double energy_unit_ = 1.0;
+
+private:
+    void allocate();
+    void add_model(const std::string &file);
+    std::shared_ptr<TypedNeighbors> neighbors_for(const qnep::Model &model, const std::string &file);
+    void check_charges_possible();
+    void check_special_bonds();
+    void without_exceptions(const std::function<void()> &action);
+    void update_neighbors();
+    void share_with_ghosts(double *values);
+    /// Adds the ghosts' rows to their owners'; values: [n_total][width].
+    void sum_back_from_ghosts(double *values, int width);
+    void add_forces();
+    void add_energies();
+    void add_virials();
+    void store_charges();
+
+    StageTimer timer_;
+    std::unique_ptr<DeviationFile> deviation_file_;
+    std::vector<double> deviations_;    // [n_owned]
+    std::vector<double> born_charges_;  // [n_total][9]
+    bigint deviation_step_ = -1;
+    bigint n_list_builds_ = -1;  // of LAMMPS, when the neighbours were last taken over
+    bool is_evaluated_ = false;
+    double *ghost_values_ = nullptr;  // what forward and reverse communication work on
+    int ghost_width_ = 1;
+};
+
+}  // namespace LAMMPS_NS

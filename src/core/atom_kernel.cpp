@@ -1,0 +1,7 @@
+#include "atom_kernel.h"
+
+namespace qnep {
+
+AtomKernel::~AtomKernel() = default;
+
+}  // namespace qnep

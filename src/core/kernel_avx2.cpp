@@ -1,0 +1,3 @@
+#define QNEP_SIMD_NAMESPACE avx2
+#define QNEP_SIMD_BYTES 32
+#include "atom_kernel_simd.h"

@@ -1,0 +1,3 @@
+#define QNEP_SIMD_NAMESPACE avx512
+#define QNEP_SIMD_BYTES 64
+#include "atom_kernel_simd.h"

@@ -1,0 +1,341 @@
+#include "potential.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <functional>
+
+#include "atom_kernel.h"
+#include "constants.h"
+#include "parallel.h"
+#include "prepared_model.h"
+
+namespace qnep {
+
+// ---- choice of the instruction set ----
+
+namespace {
+
+#if defined(__x86_64__)
+constexpr const char *baseline_simd = "sse2";
+#else
+constexpr const char *baseline_simd = "generic";
+#endif
+
+template <typename Real>
+AtomKernel *make_kernel(const std::string &simd, const KernelModel<Real> &model) {
+#if defined(__x86_64__)
+    if (simd == "avx512") return avx512::make_atom_kernel(model);
+    if (simd == "avx2") return avx2::make_atom_kernel(model);
+#endif
+    (void)simd;
+    return sse2::make_atom_kernel(model);
+}
+
+std::string choose_simd(const std::string &wanted) {
+    const std::vector<std::string> available = available_simd();
+    if (wanted == "auto") return available.back();
+    if (std::find(available.begin(), available.end(), wanted) != available.end()) return wanted;
+    std::string list;
+    for (const auto &name : available)
+        list += (list.empty() ? "" : ", ") + name;
+    throw InputError("simd must be auto or one of " + list + " on this processor, got '" + wanted + "'");
+}
+
+}  // namespace
+
+std::vector<std::string> available_simd() {
+    std::vector<std::string> names = {baseline_simd};
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        names.push_back("avx2");
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+            names.push_back("avx512");
+        }
+    }
+#endif
+    return names;
+}
+
+// ---- the drivers ----
+
+namespace {
+
+// What the threads add up, each in arrays of its own. Forces are packed by four, so that one vector holds one.
+class ThreadOutputs {
+public:
+    ThreadOutputs(int n_threads, int n_total, const ForceOutput &output):
+        size_(static_cast<std::size_t>(n_total)), output_(output), own_(n_threads) {
+        for (Own &own : own_) {
+            if (output.forces) own.packed_forces.assign(4 * size_, 0.0);
+            if (output.atom_virials) own.atom_virials.assign(9 * size_, 0.0);
+        }
+    }
+
+    void add(const AtomKernel &kernel, int thread) {
+        Own &own = own_[thread];
+        if (output_.forces) kernel.add_forces(own.packed_forces.data());
+        if (output_.virial) kernel.add_virial(own.virial);
+        if (output_.atom_virials) kernel.add_atom_virials(own.atom_virials.data());
+    }
+
+    void reduce() {
+        for (const Own &own : own_) {
+            for (int c = 0; output_.virial && c < 9; ++c)
+                output_.virial[c] += own.virial[c];
+        }
+        if (output_.forces) sum(output_.forces, 3, &Own::packed_forces, 4);
+        if (output_.atom_virials) sum(output_.atom_virials, 9, &Own::atom_virials, 9);
+    }
+
+private:
+    struct Own {
+        std::vector<double> packed_forces, atom_virials;
+        double virial[9] = {};
+    };
+
+    void sum(double *to, std::size_t width, std::vector<double> Own::*values, std::size_t stride) {
+        const int n_threads = static_cast<int>(own_.size());
+        parallel_ranges(n_threads, size_, [&](std::size_t begin, std::size_t stop, int) {
+            for (const Own &own : own_) {
+                const double *from = (own.*values).data();
+                for (std::size_t i = begin; i < stop; ++i) {
+                    for (std::size_t c = 0; c < width; ++c)
+                        to[width * i + c] += from[stride * i + c];
+                }
+            }
+        });
+    }
+
+    std::size_t size_;
+    ForceOutput output_;
+    std::vector<Own> own_;
+};
+
+}  // namespace
+
+class Potential::Implementation {
+public:
+    Implementation(std::shared_ptr<const Model> model, const PotentialOptions &options):
+        model_(std::move(model)), n_threads_(options.n_threads), simd_(choose_simd(options.simd)) {
+        model_->check();
+        if (n_threads_ < 1) {
+            throw InputError("n_threads must be at least 1, got " + std::to_string(n_threads_));
+        }
+        if (options.precision == Precision::single_precision) {
+            prepare<float>(single_, options);
+        } else {
+            prepare<double>(double_, options);
+        }
+    }
+
+    const Model &model() const { return *model_; }
+    const std::string &simd() const { return simd_; }
+    int n_threads() const { return n_threads_; }
+
+    // Calls body(kernel, atom, thread) with the kernel gathered, for all atoms of the list.
+    template <typename Body>
+    void for_atoms(const Atoms &atoms, const NeighborList &neighbors, const Body &body) {
+        if (neighbors.n_atoms() != atoms.n_owned) {
+            throw InputError("the neighbour list is of " + std::to_string(neighbors.n_atoms()) + " atoms, wanted " +
+                             std::to_string(atoms.n_owned));
+        }
+        pack_positions(atoms);
+        const std::vector<int> &order = neighbors.order();
+        std::atomic<long long> coincident{-1};
+        parallel_ranges(n_threads_, order.size(), [&](std::size_t begin, std::size_t stop, int thread) {
+            AtomKernel &kernel = *kernels_[thread];
+            for (std::size_t k = begin; k < stop; ++k) {
+                const int i = order[k];
+                const int other = kernel.gather(packed_positions_.data(), neighbors.neighbors(i), neighbors.segments(i),
+                                                i, atoms.types[i]);
+                if (other >= 0) {
+                    coincident = static_cast<long long>(i) * atoms.n_total + other;
+                    return;
+                }
+                body(kernel, i, thread);
+            }
+        });
+        if (coincident >= 0) {
+            throw InputError("atoms " + std::to_string(coincident / atoms.n_total) + " and " +
+                             std::to_string(coincident % atoms.n_total) + " are at the same place");
+        }
+    }
+
+    char *state_of(int atom) { return states_.data() + static_cast<std::size_t>(atom) * state_bytes(); }
+    std::size_t state_bytes() const { return kernels_[0]->state_bytes(); }
+    void reserve_states(int n_owned) { states_.resize(static_cast<std::size_t>(n_owned) * state_bytes()); }
+
+    void require_states(int n_owned, const char *caller) const {
+        if (states_.size() != static_cast<std::size_t>(n_owned) * state_bytes()) {
+            throw InputError(std::string(caller) + " must follow network_pass for the same atoms");
+        }
+    }
+
+private:
+    template <typename Real>
+    void prepare(std::unique_ptr<PreparedModel<Real>> &prepared, const PotentialOptions &options) {
+        prepared = std::make_unique<PreparedModel<Real>>(*model_, options.temperature);
+        for (int thread = 0; thread < n_threads_; ++thread) {
+            kernels_.emplace_back(make_kernel<Real>(simd_, prepared->view()));
+        }
+    }
+
+    void pack_positions(const Atoms &atoms) {
+        packed_positions_.resize(4 * static_cast<std::size_t>(atoms.n_total));
+        for (std::size_t i = 0; i < static_cast<std::size_t>(atoms.n_total); ++i) {
+            std::copy_n(atoms.positions + 3 * i, 3, packed_positions_.data() + 4 * i);
+        }
+    }
+
+    std::shared_ptr<const Model> model_;
+    int n_threads_;
+    std::string simd_;
+    std::vector<double> packed_positions_;  // [n_total][4]
+    std::unique_ptr<PreparedModel<double>> double_;
+    std::unique_ptr<PreparedModel<float>> single_;
+    std::vector<std::unique_ptr<AtomKernel>> kernels_;  // one per thread
+    std::vector<char> states_;                          // of the owned atoms, from network_pass
+};
+
+Potential::Potential(std::shared_ptr<const Model> model, const PotentialOptions &options):
+    implementation_(std::make_unique<Implementation>(std::move(model), options)) {}
+
+Potential::~Potential() = default;
+Potential::Potential(Potential &&) noexcept = default;
+
+const Model &Potential::model() const {
+    return implementation_->model();
+}
+
+const std::string &Potential::simd() const {
+    return implementation_->simd();
+}
+
+void Potential::compute(const Atoms &atoms, const NeighborList &neighbors, double *site_energies,
+                        const ForceOutput &output) {
+    ThreadOutputs outputs(implementation_->n_threads(), atoms.n_total, output);
+    const bool wants_gradient = output.forces || output.virial || output.atom_virials;
+    if (site_energies) std::fill(site_energies, site_energies + atoms.n_owned, 0.0);
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+        double energy, charge;
+        kernel.describe();
+        kernel.infer(0, energy, charge);
+        if (site_energies) site_energies[i] = energy + kernel.repulsion_energy();
+        if (!wants_gradient) return;
+        kernel.gradient(1.0, 0.0, true);
+        outputs.add(kernel, thread);
+    });
+    outputs.reduce();
+}
+
+void Potential::network_pass(const Atoms &atoms, const NeighborList &neighbors, double *site_energies,
+                             double *raw_charges) {
+    implementation_->reserve_states(atoms.n_owned);
+    if (site_energies) std::fill(site_energies, site_energies + atoms.n_owned, 0.0);
+    if (raw_charges) std::fill(raw_charges, raw_charges + atoms.n_owned, 0.0);
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int) {
+        double energy, charge;
+        kernel.describe();
+        kernel.infer(0, energy, charge);
+        kernel.save_state(implementation_->state_of(i));
+        if (site_energies) site_energies[i] = energy + kernel.repulsion_energy();
+        if (raw_charges) raw_charges[i] = charge;
+    });
+}
+
+void Potential::force_pass(const Atoms &atoms, const NeighborList &neighbors, const double *charge_derivatives,
+                           const ForceOutput &output) {
+    implementation_->require_states(atoms.n_owned, "force_pass");
+    ThreadOutputs outputs(implementation_->n_threads(), atoms.n_total, output);
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+        kernel.restore_state(implementation_->state_of(i));
+        kernel.gradient(1.0, charge_derivatives ? charge_derivatives[i] : 0.0, true);
+        outputs.add(kernel, thread);
+    });
+    outputs.reduce();
+}
+
+void Potential::real_space_coulomb(const Atoms &atoms, const NeighborList &neighbors, const double *charges,
+                                   double *site_energies, double *potentials, const ForceOutput &output) {
+    const double alpha = model().ewald_alpha();
+    const double self = coulomb_constant * alpha / std::sqrt(pi);
+    ThreadOutputs outputs(implementation_->n_threads(), atoms.n_total, output);
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+        double energy = -self * charges[i] * charges[i];
+        double potential = -2.0 * self * charges[i];
+        kernel.coulomb(alpha, charges, energy, potential);
+        if (site_energies) site_energies[i] += energy;
+        if (potentials) potentials[i] += potential;
+        outputs.add(kernel, thread);
+    });
+    outputs.reduce();
+}
+
+void Potential::born_effective_charges(const Atoms &atoms, const NeighborList &neighbors, double *born_charges) {
+    implementation_->require_states(atoms.n_owned, "born_effective_charges");
+    if (!model().has_charges()) {
+        throw InputError("Born effective charges need a model with charges, got " + model().token());
+    }
+    const double scale = 0.5 * model().parameters[model().sqrt_epsilon_offset()];
+    const int n_threads = implementation_->n_threads();
+    std::vector<std::vector<double>> own(n_threads);
+    for (int thread = 1; thread < n_threads; ++thread) {
+        own[thread].assign(9 * static_cast<std::size_t>(atoms.n_total), 0.0);
+    }
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+        kernel.restore_state(implementation_->state_of(i));
+        kernel.gradient(0.0, 1.0, false);
+        kernel.add_born_charges(scale, thread == 0 ? born_charges : own[thread].data());
+    });
+    for (int thread = 1; thread < n_threads; ++thread) {
+        std::transform(own[thread].begin(), own[thread].end(), born_charges, born_charges, std::plus<>());
+    }
+}
+
+void Potential::descriptors(const Atoms &atoms, const NeighborList &neighbors, double *values) {
+    const std::size_t n_descriptors = model().n_descriptors();
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int) {
+        kernel.describe();
+        kernel.copy_descriptors(values + n_descriptors * i);
+    });
+}
+
+void Potential::tensor(const Atoms &atoms, const NeighborList &neighbors, double *values) {
+    if (model().kind == ModelKind::potential) {
+        throw InputError("a dipole or polarizability model is needed, got " + model().token());
+    }
+    const bool is_dipole = model().kind == ModelKind::dipole;
+    struct Sum {
+        double tensor[9] = {};
+        double trace = 0.0;
+    };
+    std::vector<Sum> sums(implementation_->n_threads());
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int, int thread) {
+        Sum &sum = sums[thread];
+        double scalar, unused;
+        kernel.describe();
+        if (!is_dipole) {
+            kernel.infer(1, scalar, unused);
+            sum.trace += scalar;
+        }
+        kernel.infer(0, scalar, unused);
+        kernel.gradient(1.0, 0.0, false);
+        if (is_dipole) {
+            kernel.add_dipole(sum.tensor);
+        } else {
+            kernel.add_virial(sum.tensor);
+        }
+    });
+    const int n_values = is_dipole ? 3 : 9;
+    std::fill(values, values + n_values, 0.0);
+    for (const Sum &sum : sums) {
+        for (int c = 0; c < n_values; ++c)
+            values[c] += sum.tensor[c];
+        for (int c = 0; !is_dipole && c < 9; c += 4)
+            values[c] += sum.trace;
+    }
+}
+
+}  // namespace qnep

@@ -1,0 +1,129 @@
+// Evaluation of the short-ranged part of a model: networks, charges and forces from atoms and a neighbour list.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model.h"
+
+namespace qnep {
+
+/// Atoms as flat arrays that belong to the caller. The model is evaluated on atoms 0 ... n_owned-1; the others are
+/// images or ghosts, at the positions at which their neighbours see them.
+struct Atoms {
+    int n_owned = 0;
+    int n_total = 0;
+    const double *positions = nullptr;  // [n_total][3], Å
+    const int *types = nullptr;         // [n_total], index into Model::elements; -1: not part of this model
+};
+
+/// Full neighbour list of the owned atoms; the neighbours of an atom are sorted by type, which the kernels rely on.
+/// May hold pairs beyond the cutoff (a skin).
+class NeighborList {
+public:
+    /// From per-atom arrays as LAMMPS keeps them: `owned[k]` has `counts[k]` neighbours `lists[k][...]`, each and-ed
+    /// with `mask`. Neighbours of type -1 are left out. Atoms that are not in `owned` have no neighbours.
+    void assign(const Atoms &atoms, int n_types, int n_lists, const int *owned, const int *counts,
+                const int *const *lists, int mask);
+
+    /// From pairs (first[p], second[p]), each direction listed, sorted or not.
+    void assign_pairs(const Atoms &atoms, int n_types, std::size_t n_pairs, const int *first, const int *second);
+
+    int n_atoms() const { return offsets_.empty() ? 0 : static_cast<int>(offsets_.size()) - 1; }
+    /// The atoms to evaluate, near ones together and within a neighbourhood by type, so that a network stays in cache.
+    const std::vector<int> &order() const { return order_; }
+    const int *neighbors(int i) const { return indices_.data() + offsets_[i]; }
+    int count(int i) const { return static_cast<int>(offsets_[i + 1] - offsets_[i]); }
+    /// Where the neighbours of each type begin: [n_types + 1], relative to `neighbors(i)`. Behind the last one stand
+    /// those of type -1.
+    const int *segments(int i) const { return segments_.data() + static_cast<std::size_t>(i) * n_segments_; }
+    std::size_t memory() const;  // bytes
+
+private:
+    void start(const Atoms &atoms, int n_types);
+    void sort_by_type(const Atoms &atoms, int atom);
+    void set_order(const Atoms &atoms, std::vector<int> active);
+
+    std::vector<std::size_t> offsets_;  // [n_owned + 1]
+    std::vector<int> indices_;          // with slack, so that vectors may read beyond the end
+    std::vector<int> segments_;         // [n_owned][n_types + 1]
+    std::size_t n_segments_ = 0;
+    std::vector<int> order_;
+    std::vector<int> buffer_, counts_;  // of sort_by_type
+};
+
+/// Where results go. Every pointer may be null (not wanted). All arrays are added to, never set to zero here.
+/// Per-atom virials: [n_total][9] row-major (position index slow), booked on the neighbour: W_j -= r_ij (x) G_ij, the
+/// form that gives the right heat flux (J. Chem. Phys. 157, 114801 (2022)); ghosts must be summed back by the caller.
+struct ForceOutput {
+    double *forces = nullptr;        // [n_total][3], eV/Å; ghosts too
+    double *atom_virials = nullptr;  // [n_total][9], eV
+    double *virial = nullptr;        // [9] row-major, eV, positive trace = compressed; owned atoms' share
+};
+
+enum class Precision { double_precision, single_precision };
+
+struct PotentialOptions {
+    Precision precision = Precision::double_precision;
+    std::string simd = "auto";  // or one of available_simd()
+    int n_threads = 1;
+    double temperature = 0.0;  // K, for temperature models
+};
+
+/// The short-ranged part of a NEP or qNEP model.
+///
+/// For a model without charges call `compute`. For a qNEP model:
+///   1. `network_pass`                       -> site energies and raw charges q^raw of the owned atoms
+///   2. the caller makes them neutral        -> q_i = q_i^raw + (Q - sum q^raw)/N
+///   3. the caller adds the electrostatics   -> energies, forces at fixed charge, V_i = dE_el/dq_i
+///      (mode 1: `real_space_coulomb` is the pair part)
+///   4. `force_pass` with V_i - mean(V)      -> all forces that come through the network
+/// One object must not be used by two threads at a time.
+class Potential {
+public:
+    Potential(std::shared_ptr<const Model> model, const PotentialOptions &options);
+    ~Potential();
+    Potential(Potential &&) noexcept;
+
+    const Model &model() const;
+    const std::string &simd() const;
+
+    /// Model without charges, both passes fused. site_energies [n_owned], eV (ZBL included); may be null.
+    void compute(const Atoms &atoms, const NeighborList &neighbors, double *site_energies, const ForceOutput &output);
+
+    /// site_energies [n_owned] (ZBL included) and raw_charges [n_owned], both set, not added to; either may be null.
+    void network_pass(const Atoms &atoms, const NeighborList &neighbors, double *site_energies, double *raw_charges);
+
+    /// Forces of the network energies plus charge_derivatives[i] times the gradient of q_i^raw.
+    /// charge_derivatives: [n_owned], V_i - mean(V), in V. Must follow network_pass for the same atoms and neighbours.
+    void force_pass(const Atoms &atoms, const NeighborList &neighbors, const double *charge_derivatives,
+                    const ForceOutput &output);
+
+    /// Real-space part of the Ewald sum, erfc(alpha d)/d truncated at the radial cutoff, and the self term
+    /// (mode 1). charges: [n_total]; energies and potentials: [n_owned], added to, V_i = dE/dq_i.
+    void real_space_coulomb(const Atoms &atoms, const NeighborList &neighbors, const double *charges,
+                            double *site_energies, double *potentials, const ForceOutput &output);
+
+    /// Born effective charges without their diagonal part s q_i: adds (s/2) r_ij H_ij to i and subtracts it from j.
+    /// born_charges: [n_total][9], e, row-major (field direction slow, displacement fast); ghosts to be summed back.
+    /// Must follow network_pass.
+    void born_effective_charges(const Atoms &atoms, const NeighborList &neighbors, double *born_charges);
+
+    /// Unscaled descriptors, [n_owned][n_descriptors].
+    void descriptors(const Atoms &atoms, const NeighborList &neighbors, double *values);
+
+    /// Dipole models: [3]. Polarizability models: [9] row-major. Set, not added to.
+    void tensor(const Atoms &atoms, const NeighborList &neighbors, double *values);
+
+private:
+    class Implementation;
+    std::unique_ptr<Implementation> implementation_;
+};
+
+/// Instruction sets that this processor can run, slowest first: "sse2", "avx2", "avx512" (or "generic").
+std::vector<std::string> available_simd();
+
+}  // namespace qnep

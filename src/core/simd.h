@@ -1,0 +1,377 @@
+// A thin layer over the compiler's vector extension: one source for every instruction set.
+//
+// The files that include this are compiled once per instruction set, each with QNEP_SIMD_NAMESPACE set to a name of
+// its own: the same inline function compiled for two instruction sets must not have one name, or the linker would
+// keep the wrong one. For the same reason no standard container is used in them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#ifndef QNEP_SIMD_NAMESPACE
+#error "set QNEP_SIMD_NAMESPACE and QNEP_SIMD_BYTES before including simd.h"
+#endif
+
+namespace qnep::QNEP_SIMD_NAMESPACE {
+
+template <typename Real>
+struct Simd {
+    static constexpr int width = QNEP_SIMD_BYTES / sizeof(Real);
+    typedef Real Vector __attribute__((vector_size(QNEP_SIMD_BYTES)));
+    // The same for memory without alignment, allowed to alias plain numbers.
+    typedef Real Unaligned __attribute__((vector_size(QNEP_SIMD_BYTES), aligned(sizeof(Real)), may_alias));
+};
+
+template <typename Real>
+using VectorOf = typename Simd<Real>::Vector;
+
+template <typename Real>
+inline VectorOf<Real> load(const Real *from) {
+    return *reinterpret_cast<const typename Simd<Real>::Unaligned *>(from);
+}
+
+template <typename Real>
+inline void store(Real *to, VectorOf<Real> value) {
+    *reinterpret_cast<typename Simd<Real>::Unaligned *>(to) = value;
+}
+
+template <typename Real>
+inline VectorOf<Real> broadcast(Real value) {
+    return value - VectorOf<Real>{};
+}
+
+/// 0, 1, 2 ...
+template <typename Real>
+inline VectorOf<Real> lane_numbers() {
+    VectorOf<Real> lanes{};
+    for (int lane = 0; lane < Simd<Real>::width; ++lane)
+        lanes[lane] = static_cast<Real>(lane);
+    return lanes;
+}
+
+template <typename Real>
+inline Real sum_lanes(VectorOf<Real> value) {
+    Real sum = value[0];
+    for (int lane = 1; lane < Simd<Real>::width; ++lane)
+        sum += value[lane];
+    return sum;
+}
+
+template <typename Vector>
+inline Vector square_root(Vector value) {
+    Vector root;
+    for (unsigned lane = 0; lane < sizeof(Vector) / sizeof(value[0]); ++lane)
+        root[lane] = std::sqrt(value[lane]);
+    return root;
+}
+
+/// Sums over the lanes of four vectors, stored side by side: a transposition costs less than four single sums.
+inline void sum_four(VectorOf<double> a, VectorOf<double> b, VectorOf<double> c, VectorOf<double> d, double *to) {
+#if QNEP_SIMD_BYTES == 32
+    typedef long long Mask __attribute__((vector_size(32)));
+    const auto ab = __builtin_shuffle(a, b, Mask{0, 4, 2, 6}) + __builtin_shuffle(a, b, Mask{1, 5, 3, 7});
+    const auto cd = __builtin_shuffle(c, d, Mask{0, 4, 2, 6}) + __builtin_shuffle(c, d, Mask{1, 5, 3, 7});
+    store<double>(to, __builtin_shuffle(ab, cd, Mask{0, 1, 4, 5}) + __builtin_shuffle(ab, cd, Mask{2, 3, 6, 7}));
+#elif QNEP_SIMD_BYTES == 64
+    typedef long long Mask __attribute__((vector_size(64)));
+    typedef double Half __attribute__((vector_size(32), aligned(8), may_alias));
+    const auto ab = __builtin_shuffle(a, b, Mask{0, 8, 2, 10, 4, 12, 6, 14}) +
+                    __builtin_shuffle(a, b, Mask{1, 9, 3, 11, 5, 13, 7, 15});
+    const auto cd = __builtin_shuffle(c, d, Mask{0, 8, 2, 10, 4, 12, 6, 14}) +
+                    __builtin_shuffle(c, d, Mask{1, 9, 3, 11, 5, 13, 7, 15});
+    const auto abcd = __builtin_shuffle(ab, cd, Mask{0, 1, 8, 9, 4, 5, 12, 13}) +
+                      __builtin_shuffle(ab, cd, Mask{2, 3, 10, 11, 6, 7, 14, 15});
+    const Half low = {abcd[0], abcd[1], abcd[2], abcd[3]};
+    const Half high = {abcd[4], abcd[5], abcd[6], abcd[7]};
+    *reinterpret_cast<Half *>(to) = low + high;
+#else
+    to[0] = sum_lanes<double>(a);
+    to[1] = sum_lanes<double>(b);
+    to[2] = sum_lanes<double>(c);
+    to[3] = sum_lanes<double>(d);
+#endif
+}
+
+inline void sum_four(VectorOf<float> a, VectorOf<float> b, VectorOf<float> c, VectorOf<float> d, float *to) {
+    // Fold each vector to four lanes, then transpose.
+    typedef float Four __attribute__((vector_size(16)));
+    typedef float UnalignedFour __attribute__((vector_size(16), aligned(4), may_alias));
+    constexpr int n_parts = QNEP_SIMD_BYTES / 16;
+    const auto fold = [](VectorOf<float> value) {
+        Four parts[n_parts];
+        std::memcpy(parts, &value, sizeof value);
+        Four sum = parts[0];
+        for (int part = 1; part < n_parts; ++part)
+            sum += parts[part];
+        return sum;
+    };
+    typedef int Mask __attribute__((vector_size(16)));
+    const Four fa = fold(a), fb = fold(b), fc = fold(c), fd = fold(d);
+    const Four ab = __builtin_shuffle(fa, fb, Mask{0, 4, 2, 6}) + __builtin_shuffle(fa, fb, Mask{1, 5, 3, 7});
+    const Four cd = __builtin_shuffle(fc, fd, Mask{0, 4, 2, 6}) + __builtin_shuffle(fc, fd, Mask{1, 5, 3, 7});
+    *reinterpret_cast<UnalignedFour *>(to) =
+        __builtin_shuffle(ab, cd, Mask{0, 1, 4, 5}) + __builtin_shuffle(ab, cd, Mask{2, 3, 6, 7});
+}
+
+// exp(x) for x <= 0 by 2^n times a Taylor polynomial on |r| <= ln(2)/2, to the last digit or two.
+inline VectorOf<double> exp_negative(VectorOf<double> x) {
+    typedef long long Integers __attribute__((vector_size(QNEP_SIMD_BYTES)));
+    constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52: leaves round(x) in the low bits
+    x = x < -708.0 ? broadcast<double>(-708.0) : x;
+    const VectorOf<double> shifted = x * 1.4426950408889634 + magic;
+    const VectorOf<double> n = shifted - magic;
+    const VectorOf<double> r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+    VectorOf<double> p = broadcast<double>(1.0 / 6227020800.0);
+    constexpr double inverse_factorials[] = {1.0 / 479001600.0,
+                                             1.0 / 39916800.0,
+                                             1.0 / 3628800.0,
+                                             1.0 / 362880.0,
+                                             1.0 / 40320.0,
+                                             1.0 / 5040.0,
+                                             1.0 / 720.0,
+                                             1.0 / 120.0,
+                                             1.0 / 24.0,
+                                             1.0 / 6.0,
+                                             0.5,
+                                             1.0,
+                                             1.0};
+    for (double coefficient : inverse_factorials)
+        p = p * r + coefficient;
+    return (VectorOf<double>)((Integers)p + ((Integers)shifted << 52));
+}
+
+inline VectorOf<float> exp_negative(VectorOf<float> x) {
+    typedef int Integers __attribute__((vector_size(QNEP_SIMD_BYTES)));
+    constexpr float magic = 12582912.0f;  // 1.5 * 2^23
+    x = x < -87.0f ? broadcast<float>(-87.0f) : x;
+    const VectorOf<float> shifted = x * 1.44269504f + magic;
+    const VectorOf<float> n = shifted - magic;
+    const VectorOf<float> r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    VectorOf<float> p = broadcast<float>(1.0f / 5040.0f);
+    constexpr float inverse_factorials[] = {1.0f / 720.0f, 1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f};
+    for (float coefficient : inverse_factorials)
+        p = p * r + coefficient;
+    return (VectorOf<float>)((Integers)p + ((Integers)shifted << 23));
+}
+
+template <typename Real>
+inline VectorOf<Real> hyperbolic_tangent(VectorOf<Real> x) {
+    const VectorOf<Real> magnitude = x < Real(0) ? -x : x;
+    const VectorOf<Real> t = exp_negative(Real(-2) * magnitude);
+    const VectorOf<Real> result = (Real(1) - t) / (Real(1) + t);
+    return x < Real(0) ? -result : result;
+}
+
+// ---- selection of close neighbours ----
+
+/// How many values behind the last one the functions below may write.
+inline constexpr int slack_of_selection = 8;
+
+#if defined(__AVX2__)
+
+// For each mask of four lanes the chosen lanes, moved to the front; the same as 32-bit halves of 64-bit lanes.
+struct CompressTables {
+    alignas(32) int halves[16][8] = {};
+    alignas(16) int lanes[16][4] = {};
+
+    constexpr CompressTables() {
+        for (int mask = 0; mask < 16; ++mask) {
+            int n = 0;
+            for (int lane = 0; lane < 4; ++lane) {
+                if (mask & (1 << lane)) {
+                    lanes[mask][n] = lane;
+                    halves[mask][2 * n] = 2 * lane;
+                    halves[mask][2 * n + 1] = 2 * lane + 1;
+                    ++n;
+                }
+            }
+        }
+    }
+};
+inline constexpr CompressTables compress_tables;
+
+inline __m256d compress(__m256d value, int mask) {
+    const __m256i halves = _mm256_load_si256(reinterpret_cast<const __m256i *>(compress_tables.halves[mask]));
+    return _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(_mm256_castpd_si256(value), halves));
+}
+
+inline __m128 compress(__m128 value, int mask) {
+    return _mm_permutevar_ps(value, _mm_load_si128(reinterpret_cast<const __m128i *>(compress_tables.lanes[mask])));
+}
+
+inline void store_four(double *to, __m256d value) {
+    _mm256_storeu_pd(to, value);
+}
+
+inline void store_four(float *to, __m256d value) {
+    _mm_storeu_ps(to, _mm256_cvtpd_ps(value));
+}
+
+inline void store_four(int *to, __m128 bits) {
+    _mm_storeu_ps(reinterpret_cast<float *>(to), bits);
+}
+
+// Turns four rows of four numbers into columns.
+inline void transpose_four(__m256d &a, __m256d &b, __m256d &c, __m256d &d) {
+    const __m256d ab_low = _mm256_unpacklo_pd(a, b), ab_high = _mm256_unpackhi_pd(a, b);
+    const __m256d cd_low = _mm256_unpacklo_pd(c, d), cd_high = _mm256_unpackhi_pd(c, d);
+    a = _mm256_permute2f128_pd(ab_low, cd_low, 0x20);
+    b = _mm256_permute2f128_pd(ab_high, cd_high, 0x20);
+    c = _mm256_permute2f128_pd(ab_low, cd_low, 0x31);
+    d = _mm256_permute2f128_pd(ab_high, cd_high, 0x31);
+}
+
+/// Vectors and squared distances from the centre to the neighbours with a square below `limit`, packed. Returns how
+/// many there are; `shortest` becomes the smallest square if that is below it.
+template <typename Real>
+inline int select_close(const double *packed_positions, const double *center, const int *neighbors, int count,
+                        double limit, int *index, Real *x, Real *y, Real *z, Real *square, double &shortest) {
+    const __m256d origin = _mm256_loadu_pd(center);
+    const __m256d limits = _mm256_set1_pd(limit);
+    __m256d least = _mm256_set1_pd(shortest);
+    int n = 0;
+    for (int p = 0; p < count; p += 4) {
+        const auto row = [&](int which) {
+            return _mm256_sub_pd(_mm256_loadu_pd(packed_positions + 4 * static_cast<std::size_t>(which)), origin);
+        };
+        // Lanes behind the last neighbour repeat the first one and are masked out.
+        const int rest = count - p;
+        __m256d dx = row(neighbors[p]);
+        __m256d dy = row(neighbors[rest > 1 ? p + 1 : p]);
+        __m256d dz = row(neighbors[rest > 2 ? p + 2 : p]);
+        __m256d unused = row(neighbors[rest > 3 ? p + 3 : p]);
+        transpose_four(dx, dy, dz, unused);
+        const __m256d d2 = dx * dx + dy * dy + dz * dz;
+        least = _mm256_min_pd(least, d2);
+        int mask = _mm256_movemask_pd(_mm256_cmp_pd(d2, limits, _CMP_LT_OQ));
+        if (rest < 4) mask &= (1 << rest) - 1;
+        store_four(x + n, compress(dx, mask));
+        store_four(y + n, compress(dy, mask));
+        store_four(z + n, compress(dz, mask));
+        store_four(square + n, compress(d2, mask));
+        store_four(index + n, compress(_mm_loadu_ps(reinterpret_cast<const float *>(neighbors + p)), mask));
+        n += __builtin_popcount(mask);
+    }
+    double lanes_of_least[4];
+    _mm256_storeu_pd(lanes_of_least, least);
+    for (double value : lanes_of_least)
+        shortest = value < shortest ? value : shortest;
+    return n;
+}
+
+/// Which of four numbers are below the limit, as bits.
+inline int below(const double *values, double limit) {
+    return _mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(values), _mm256_set1_pd(limit), _CMP_LT_OQ));
+}
+
+inline int below(const float *values, float limit) {
+    return _mm_movemask_ps(_mm_cmplt_ps(_mm_loadu_ps(values), _mm_set1_ps(limit)));
+}
+
+inline void compress_store(double *to, const double *from, int mask) {
+    _mm256_storeu_pd(to, compress(_mm256_loadu_pd(from), mask));
+}
+
+inline void compress_store(float *to, const float *from, int mask) {
+    _mm_storeu_ps(to, compress(_mm_loadu_ps(from), mask));
+}
+
+/// Copies the columns whose distance is below `limit` and notes their numbers begin, begin + 1, ... Returns how many.
+template <typename Real>
+inline int select_columns(const Real *distance, int begin, int stop, Real limit, int n_columns, const Real *const *from,
+                          Real *const *to, int *numbers, int n) {
+    for (int s = begin; s < stop; s += 4) {
+        int mask = below(distance + s, limit);
+        if (stop - s < 4) mask &= (1 << (stop - s)) - 1;
+        for (int c = 0; c < n_columns; ++c)
+            compress_store(to[c] + n, from[c] + s, mask);
+        const __m128i own = _mm_add_epi32(_mm_set1_epi32(s), _mm_setr_epi32(0, 1, 2, 3));
+        store_four(numbers + n, compress(_mm_castsi128_ps(own), mask));
+        n += __builtin_popcount(mask);
+    }
+    return n;
+}
+
+inline __m256d load_four(const double *from) {
+    return _mm256_loadu_pd(from);
+}
+
+inline __m256d load_four(const float *from) {
+    return _mm256_cvtps_pd(_mm_loadu_ps(from));
+}
+
+/// packed[index] -= (x, y, z) for all entries; adds them up in `sum` too.
+template <typename Real>
+inline void scatter_subtract(int count, const int *index, const Real *x, const Real *y, const Real *z, double *packed,
+                             double *sum) {
+    __m256d total = _mm256_setzero_pd();
+    for (int s = 0; s < count; s += 4) {
+        __m256d rows[4] = {load_four(x + s), load_four(y + s), load_four(z + s), _mm256_setzero_pd()};
+        transpose_four(rows[0], rows[1], rows[2], rows[3]);
+        const int lanes = count - s < 4 ? count - s : 4;
+        for (int lane = 0; lane < lanes; ++lane) {
+            double *to = packed + 4 * static_cast<std::size_t>(index[s + lane]);
+            _mm256_storeu_pd(to, _mm256_sub_pd(_mm256_loadu_pd(to), rows[lane]));
+            total = _mm256_add_pd(total, rows[lane]);
+        }
+    }
+    _mm256_storeu_pd(sum, total);
+}
+
+#else
+
+template <typename Real>
+inline int select_close(const double *packed_positions, const double *center, const int *neighbors, int count,
+                        double limit, int *index, Real *x, Real *y, Real *z, Real *square, double &shortest) {
+    int n = 0;
+    for (int p = 0; p < count; ++p) {
+        const double *position = packed_positions + 4 * static_cast<std::size_t>(neighbors[p]);
+        const double dx = position[0] - center[0], dy = position[1] - center[1], dz = position[2] - center[2];
+        const double d2 = dx * dx + dy * dy + dz * dz;
+        index[n] = neighbors[p];
+        x[n] = static_cast<Real>(dx);
+        y[n] = static_cast<Real>(dy);
+        z[n] = static_cast<Real>(dz);
+        square[n] = static_cast<Real>(d2);
+        shortest = d2 < shortest ? d2 : shortest;
+        n += d2 < limit;
+    }
+    return n;
+}
+
+template <typename Real>
+inline int select_columns(const Real *distance, int begin, int stop, Real limit, int n_columns, const Real *const *from,
+                          Real *const *to, int *numbers, int n) {
+    for (int s = begin; s < stop; ++s) {
+        for (int c = 0; c < n_columns; ++c)
+            to[c][n] = from[c][s];
+        numbers[n] = s;
+        n += distance[s] < limit;
+    }
+    return n;
+}
+
+template <typename Real>
+inline void scatter_subtract(int count, const int *index, const Real *x, const Real *y, const Real *z, double *packed,
+                             double *sum) {
+    double total[3] = {};
+    for (int s = 0; s < count; ++s) {
+        const double vector[3] = {x[s], y[s], z[s]};
+        double *to = packed + 4 * static_cast<std::size_t>(index[s]);
+        for (int c = 0; c < 3; ++c) {
+            to[c] -= vector[c];
+            total[c] += vector[c];
+        }
+    }
+    for (int c = 0; c < 3; ++c)
+        sum[c] = total[c];
+}
+
+#endif
+
+}  // namespace qnep::QNEP_SIMD_NAMESPACE

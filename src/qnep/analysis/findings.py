@@ -1,0 +1,200 @@
+"""What an analysis hands to files, pictures and the report: plain charts, tables, flows and snapshots.
+
+Everything here is data that goes to JSON and back; how it is drawn is said in `qnep.analysis.figures` (PNG,
+PDF) and `qnep.report` (HTML).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve or one set of bars; ``x`` are numbers or, for bars, names."""
+
+    name: str
+    x: list
+    y: list[float]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves, steps, bars or points in one frame.
+
+    Parameters
+    ----------
+    name : of its files.
+    section : heading under which it stands.
+    kind : "line", "bar" or "scatter".
+    """
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    series: list[Series]
+    kind: str = "line"
+
+    def rows(self) -> tuple[list[str], list[list]]:
+        """Return header and rows: one column for x, one for each series (blank where it has no such x)."""
+        xs = list(dict.fromkeys(x for one in self.series for x in one.x))
+        columns = [dict(zip(one.x, one.y)) for one in self.series]
+        header = [self.x_label, *(f"{one.name} [{self.y_label}]" for one in self.series)]
+        return header, [[x, *(_or_blank(column.get(x)) for column in columns)] for x in xs]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A Sankey picture: links (from node, to node, amount)."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    nodes: list[str]
+    links: list[tuple[int, int, float]]
+
+    def rows(self) -> tuple[list[str], list[list]]:
+        """Return header and rows."""
+        return ["from", "to", "events"], [
+            [self.nodes[a], self.nodes[b], n] for a, b, n in self.links
+        ]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A ready picture as SVG text."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Atoms to be looked at.
+
+    Parameters
+    ----------
+    label : as "frame 10, 2.5 ps".
+    symbols : (n_atoms,).
+    positions : (n_atoms, 3) Å, rounded to 0.001.
+    cell : (3, 3) Å.
+    charges : (n_atoms,) e; None without.
+    """
+
+    label: str
+    symbols: list[str]
+    positions: list[list[float]]
+    cell: list[list[float]]
+    charges: list[float] | None = None
+
+
+@dataclass
+class Findings:
+    """All results of an analysis.
+
+    Parameters
+    ----------
+    about : what was analysed, with which settings: {name: value}.
+    notes : what a reader must know: frames left out, analyses that could not run, limits.
+    """
+
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    flows: list[Flow] = field(default_factory=list)
+    drawings: list[Drawing] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+
+    def extend(self, other: Findings) -> None:
+        """Take over everything of other findings."""
+        self.about |= other.about
+        for name in ("notes", "charts", "tables", "flows", "drawings", "snapshots"):
+            getattr(self, name).extend(getattr(other, name))
+
+    def write(self, folder: Path) -> None:
+        """Write ``findings.json`` and a CSV file for every chart, table and flow."""
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn: list[Chart | Flow] = [*self.charts, *self.flows]
+        for one in drawn:
+            _write_csv(folder / f"{one.name}.csv", *one.rows())
+        for table in self.tables:
+            _write_csv(folder / f"{table.name}.csv", table.header, table.rows)
+        for drawing in self.drawings:
+            (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
+        text = json.dumps({"format": FORMAT, **asdict(self)}, default=_plain, ensure_ascii=False)
+        temporary = folder / "findings.json.part"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / "findings.json")
+
+    @classmethod
+    def read(cls, path: Path) -> Findings:
+        """Read ``findings.json``.
+
+        Raises
+        ------
+        ValueError : where the file is not one of ours.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data.pop("format") != FORMAT:
+                raise ValueError("written by another version of qnep: analyse again")
+            charts = [
+                Chart(**{**one, "series": [Series(**s) for s in one["series"]]})
+                for one in data.pop("charts")
+            ]
+            kinds = {"tables": Table, "flows": Flow, "drawings": Drawing, "snapshots": Snapshot}
+            lists: dict[str, Any] = {
+                name: [kind(**one) for one in data.pop(name)] for name, kind in kinds.items()
+            }
+            return cls(charts=charts, **lists, **data)
+        except (KeyError, TypeError, ValueError) as failure:
+            raise ValueError(f"{path}: not findings of qnep: {failure}") from None
+
+
+def _or_blank(value: float | None) -> float | str:
+    """Return a number for a table; nothing for a missing one."""
+    return "" if value is None or value != value else value
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars and arrays into what JSON knows."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot write {type(value).__name__} to JSON")

@@ -1,0 +1,195 @@
+"""The command `qnep wulff`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read
+
+from qnep.analysis.crystals import Lattice, find_crystals, unwrap
+from qnep.analysis.findings import Chart, Findings, Series, Table
+from qnep.analysis.trajectory import open_trajectory
+from qnep.analysis.wulff import (
+    JOULES_PER_M2,
+    Miller,
+    WulffResult,
+    compare_with_shape,
+    facet_name,
+    wulff,
+)
+
+DEFAULT_FACETS = "100,110,111,210"
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser of `qnep wulff`."""
+    parser = subparsers.add_parser(
+        "wulff",
+        help="surface energies and the Wulff shape",
+        description="Compute surface energies with any ASE calculator, build the Wulff shape, and compare it with the "
+        "largest crystal of a trajectory.",
+    )
+    parser.add_argument(
+        "--crystal", default="rocksalt:Na,F", help="as rocksalt:Na,F, bcc:Na or fcc:Al"
+    )
+    parser.add_argument(
+        "-a", "--lattice-constant", type=float, default=4.63, help="to start from, Å"
+    )
+    parser.add_argument(
+        "--bulk", type=Path, help="conventional cell in a file, in place of --crystal"
+    )
+    parser.add_argument("--facets", default=DEFAULT_FACETS, help="%(default)s; (1,-1,0) as 1/-1/0")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", type=Path, help="nep.txt")
+    which.add_argument(
+        "--calculator", metavar="NAME", help="tblite, gpaw, ... of qnep label, or module:callable"
+    )
+    parser.add_argument(
+        "--thicknesses", type=float, nargs="+", default=[8.0, 14.0, 20.0], help="of the slabs, Å"
+    )
+    parser.add_argument("--vacuum", type=float, default=12.0, help="Å")
+    parser.add_argument("--unrelaxed", action="store_true", help="do not relax the slabs")
+    parser.add_argument("--trajectory", type=Path, help="compare with its largest crystal")
+    parser.add_argument("--elements", help="of types 1, 2, ... of the trajectory")
+    parser.add_argument("--frame", type=int, default=0, help="of the trajectory")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("wulff"), help="folder, %(default)s"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compute, print, compare, write."""
+    cell = read_bulk(options)
+    result = wulff(
+        cell, [parse_facet(text) for text in options.facets.split(",")], make_calculator(options),
+        report=print, thicknesses=options.thicknesses, vacuum=options.vacuum,
+        relax=not options.unrelaxed,
+    )  # fmt: skip
+    findings = summarize(result)
+    if options.trajectory:
+        findings.tables.append(_compare(options, cell, result))
+    findings.write(options.output)
+    draw_shape(result, options.output)
+    print(f"lowest: {facet_name(result.lowest)}; written to {options.output}")
+
+
+def parse_facet(text: str) -> Miller:
+    """Return (1, 1, 0) of "110", and (1, -1, 0) of "1/-1/0".
+
+    Raises
+    ------
+    ValueError : for anything else.
+    """
+    parts = text.split("/") if "/" in text else list(text)
+    try:
+        h, k, l = (int(part) for part in parts)
+    except ValueError:
+        raise ValueError(f"a facet is three digits or h/k/l, got {text!r}") from None
+    if (h, k, l) == (0, 0, 0):
+        raise ValueError("the facet (000) does not exist")
+    return h, k, l
+
+
+def read_bulk(options: argparse.Namespace) -> Atoms:
+    """Return the conventional cell that options name."""
+    if options.bulk:
+        atoms = read(options.bulk, index=-1)
+        assert isinstance(atoms, Atoms)
+        return atoms
+    kind, _, elements = options.crystal.partition(":")
+    try:
+        return bulk(elements.replace(",", ""), kind, a=options.lattice_constant, cubic=True)
+    except (ValueError, RuntimeError, KeyError) as failure:
+        raise ValueError(f"cannot build the crystal {options.crystal!r}: {failure}") from None
+
+
+def make_calculator(options: argparse.Namespace) -> Any:
+    """Return the ASE calculator that options name."""
+    if options.model:
+        import qnep
+
+        return qnep.QNEP(options.model)
+    from qnep.dft import get_backend
+
+    return get_backend(options.calculator)
+
+
+def summarize(result: WulffResult) -> Findings:
+    """Return tables and a chart of the convergence."""
+    fractions = result.shape.area_fractions
+    rows = [
+        [
+            facet_name(m), one.energy_J_per_m2, one.convergence * JOULES_PER_M2, int(one.n_atoms[-1]),
+            100 * fractions.get(m, 0.0), "",
+        ]
+        for m, one in sorted(result.energies.items(), key=lambda item: item[1].energy)
+    ]  # fmt: skip
+    rows += [[facet_name(m), "", "", "", "", why] for m, why in result.refused.items()]
+    header = [
+        "facet",
+        "J/m²",
+        "change with the last slab, J/m²",
+        "atoms",
+        "% of the shape",
+        "remark",
+    ]
+    series = [
+        Series(facet_name(m), one.thicknesses[1:].tolist(), (one.energies * JOULES_PER_M2).tolist())
+        for m, one in result.energies.items()
+    ]
+    return Findings(
+        tables=[Table("surface_energies", "Wulff", "Surface energies", "", header, rows)],
+        charts=[
+            Chart("slab_convergence", "Wulff", "Convergence with the slab", "", "thickness / Å", "J/m²", series)
+        ],
+    )  # fmt: skip
+
+
+def _compare(options: argparse.Namespace, cell: Atoms, result: WulffResult) -> Table:
+    """Compare with the largest crystal of one frame of the trajectory."""
+    lattice = Lattice.parse(options.crystal)
+    elements = options.elements.split(",") if options.elements else None
+    with open_trajectory(options.trajectory, elements=elements, start=options.frame) as trajectory:
+        frame = next(iter(trajectory))
+    nuclei = find_crystals(frame, lattice).nuclei
+    if not nuclei:
+        raise ValueError(
+            f"no crystal of {lattice.name} in frame {frame.index} of {options.trajectory}"
+        )
+    nucleus = nuclei[0]
+    match = compare_with_shape(
+        unwrap(frame, nucleus.atoms), nucleus.axes, cell.get_volume() / len(cell), result.shape
+    )
+    print(
+        f"largest crystal: {nucleus.size} atoms, overlap with the Wulff shape {match.overlap:.3f}, "
+        f"facets aligned {match.facet_alignment:.3f}"
+    )
+    rows = [
+        ["atoms", nucleus.size],
+        ["overlap", match.overlap],
+        ["facet alignment", match.facet_alignment],
+    ]
+    rows += [[f"surface along {facet_name(m)}", part] for m, part in match.by_facet.items()]
+    return Table("comparison", "Wulff", "Crystal and Wulff shape", "", ["measure", "value"], rows)
+
+
+def draw_shape(result: WulffResult, folder: Path) -> None:
+    """Write the shape as PNG and PDF."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(projection="3d")
+    result.shape.particle.make_plot(axes)
+    reach = 1.2 * max(float(np.abs(f.vertices).max()) for f in result.shape.particle.facets)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach, reach), box_aspect=(1, 1, 1))
+    axes.set_axis_off()
+    for extension in ("png", "pdf"):
+        figure.savefig(folder / f"wulff_shape.{extension}", dpi=160)

@@ -1,0 +1,409 @@
+"""ASE calculators: one model (`QNEP`) or several of them (`Committee`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import atomic_numbers, chemical_symbols
+
+from qnep._core import Evaluator
+from qnep.conventions import to_voigt
+from qnep.model import Model
+from qnep.neighbors import VerletList, cell_volume
+
+EVALUATION_SETTINGS = {"total_charge", "kspace", "accuracy", "mean_correction"}
+"""Settings that are given with every evaluation; the others are built into the evaluator."""
+
+ModelSource = Model | str | PathLike[str]
+
+
+class _Member:
+    """One model at work: the evaluator, its neighbour list and the type of every element."""
+
+    def __init__(self, model: Model, path: str | None, settings: dict[str, Any]):
+        self.model = model
+        self.path = path
+        self._evaluator = Evaluator(
+            self.model,
+            precision=settings["precision"],
+            simd=settings["simd"],
+            n_threads=settings["n_threads"],
+            temperature=settings["temperature"],
+        )
+        self._type_of_number = np.full(len(chemical_symbols), -1, np.int32)
+        for k, symbol in enumerate(self.model.elements):
+            self._type_of_number[atomic_numbers[symbol]] = k
+
+    @property
+    def cutoff(self) -> float:
+        return max(*self.model.radial_cutoffs, *self.model.angular_cutoffs)
+
+    @property
+    def source(self) -> str | dict[str, str]:
+        """What makes this model again: the path of its file, or its text if it came from memory."""
+        return self.path if self.path is not None else {"text": self.model.format()}
+
+    def check(self, atoms: Atoms) -> None:
+        """Raise ValueError for atoms that the model cannot describe."""
+        unknown = sorted(set(atoms.numbers[self._type_of_number[atoms.numbers] < 0]))
+        if unknown:
+            names = " ".join(chemical_symbols[number] for number in unknown)
+            raise ValueError(
+                f"the model knows the elements {' '.join(self.model.elements)}, got {names}"
+            )
+        if self.model.charge_mode > 0 and not atoms.pbc.all():
+            raise ValueError(
+                "a model with charges needs a cell that is periodic in all three directions, got "
+                f"pbc = {atoms.pbc.tolist()}. Put vacuum around the atoms, as atoms.center(vacuum=10.0, axis=2), and "
+                "set atoms.pbc = True"
+            )
+
+    def set_neighbors(self, numbers: np.ndarray, neighbors: VerletList) -> None:
+        types = self._type_of_number[numbers]
+        self._evaluator.set_neighbors(
+            len(numbers), types, neighbors.first, neighbors.second, neighbors.shifts
+        )
+
+    def evaluate(self, atoms: Atoms, **options: Any) -> dict[str, Any]:
+        return self._evaluator.evaluate(atoms.positions, atoms.cell.array, **options)
+
+    def descriptors(self, atoms: Atoms) -> np.ndarray:
+        return self._evaluator.descriptors(atoms.positions, atoms.cell.array)
+
+    def tensor(self, atoms: Atoms) -> np.ndarray:
+        return self._evaluator.tensor(atoms.positions, atoms.cell.array)
+
+
+def _open(source: ModelSource | dict[str, str]) -> tuple[Model, str | None]:
+    """A model from whatever stands for it, and the path of its file, if there is one."""
+    if isinstance(source, Model):
+        return source, None
+    if isinstance(source, dict):
+        return Model.parse(source["text"], "model in memory"), None
+    return Model.read(str(source)), str(Path(source).resolve())
+
+
+class _ModelCalculator(Calculator):
+    """What one model and a committee share: settings, neighbour list, checks, serialisation."""
+
+    nolabel = True  # `ase run` must not give a label
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (ASE's own form)
+    default_parameters: dict[str, Any] = {  # noqa: RUF012 (ASE's own form)
+        "total_charge": 0.0,
+        "kspace": "auto",
+        "accuracy": 1e-5,
+        "mean_correction": True,
+        "precision": "double",
+        "simd": "auto",
+        "n_threads": 1,
+        "temperature": 0.0,
+        "skin": 1.0,
+    }
+
+    def __init__(self, sources: Sequence[ModelSource | dict[str, str]], settings: dict[str, Any]):
+        unknown = sorted(set(settings) - set(self.default_parameters))
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no setting {', '.join(unknown)}; it knows "
+                f"{', '.join(self.default_parameters)}"
+            )
+        super().__init__(**settings)
+        self._set_up([_open(source) for source in sources])
+
+    def _set_up(self, models: Sequence[tuple[Model, str | None]]) -> None:
+        self._members = [_Member(model, path, self.parameters) for model, path in models]
+        self._neighbors = VerletList(
+            max(member.cutoff for member in self._members),
+            self.parameters["skin"],
+            self.parameters["n_threads"],
+        )
+        self._numbers = np.empty(0, int)
+
+    def set(self, **settings: Any) -> dict[str, Any]:
+        """Change settings; what was calculated with the old ones is dropped."""
+        changed = super().set(**settings)
+        if hasattr(self, "_members") and changed:
+            self.reset()
+            if not changed.keys() <= EVALUATION_SETTINGS:
+                self._set_up([(member.model, member.path) for member in self._members])
+        return changed
+
+    # --- serialisation --------------------------------------------------------------------------------------------
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """Settings as plain numbers and strings, from which `fromdict` makes the same calculator."""
+        return {**super().todict(skip_default), **self._sources_to_dict()}
+
+    def _sources_to_dict(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {
+            key: value
+            for key, value in self.__dict__.items()
+            if key not in ("_members", "_neighbors")
+        }
+        return {
+            **state,
+            "_texts": [(member.path, member.model.format()) for member in self._members],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        texts = state.pop("_texts")
+        self.__dict__.update(state)
+        self._set_up([(Model.parse(text, path or "model in memory"), path) for path, text in texts])
+
+    # --- evaluation -----------------------------------------------------------------------------------------------
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Evaluate the atoms; ASE calls this when a result is missing."""
+        super().calculate(atoms, properties, system_changes)
+        if self.atoms is None:
+            raise ValueError("there are no atoms to evaluate")
+        self._prepare(self.atoms)
+        self._evaluate(self.atoms, properties)
+
+    def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
+        """Add the results for atoms that are prepared."""
+        raise NotImplementedError
+
+    def _prepare(self, atoms: Atoms) -> None:
+        """Check the atoms and give every member a neighbour list that holds for them."""
+        for member in self._members:
+            member.check(atoms)
+        is_new = self._neighbors.update(atoms.positions, atoms.cell.array, atoms.pbc)
+        if is_new or not np.array_equal(self._numbers, atoms.numbers):
+            self._numbers = np.empty(0, int)  # should a member fail, none is taken for prepared
+            for member in self._members:
+                member.set_neighbors(atoms.numbers, self._neighbors)
+            self._numbers = atoms.numbers.copy()
+
+    def _options(self, member: _Member, properties: Sequence[str]) -> dict[str, Any]:
+        options = {
+            "forces": True,
+            "virials": "stresses" in properties or "virials" in properties,
+        }
+        if member.model.charge_mode > 0:
+            options |= {
+                key: self.parameters[key]
+                for key in ("total_charge", "kspace", "accuracy", "mean_correction")
+            }
+            options["born"] = "born_effective_charges" in properties
+        return options
+
+    def _results_of(
+        self, member: _Member, atoms: Atoms, properties: Sequence[str]
+    ) -> dict[str, Any]:
+        """Evaluate one potential; the results under ASE's names."""
+        output = member.evaluate(atoms, **self._options(member, properties))
+        results: dict[str, Any] = {
+            "energy": float(output["energy"]),
+            "free_energy": float(output["energy"]),
+        }
+        results |= {key: output[key] for key in ("energies", "forces")}
+        if not (np.isfinite(results["energy"]) and np.isfinite(results["forces"]).all()):
+            raise ValueError(
+                "energy or forces are not finite: atoms are too close together for this model"
+            )
+        volume = cell_volume(atoms.cell.array)
+        if volume > 0.0:
+            results["stress"] = to_voigt(-output["virial"] / volume)
+        if "virials" in output:
+            results["virials"] = output["virials"]
+            if volume > 0.0:
+                results["stresses"] = to_voigt(-output["virials"] / volume)
+        if "charges" in output:
+            results["charges"] = output["charges"]
+        if "born_charges" in output:
+            results["born_effective_charges"] = output["born_charges"]
+        return results
+
+
+class QNEP(_ModelCalculator):
+    """ASE calculator of a NEP or qNEP model.
+
+    Parameters
+    ----------
+    model : path of a ``nep.txt`` file, or a `qnep.Model`.
+    total_charge : e, of the cell; only for models with charges.
+    kspace : ``"auto"``, ``"ewald"`` or ``"pppm"``: how the reciprocal part of the Coulomb energy is summed.
+    accuracy : eV/Å, root mean square error of the mesh's forces against the Ewald sum at unit charges.
+    mean_correction : subtract the mean of the potentials in the force, as the gradient of the neutrality shift demands.
+        Only for comparison with files of codes that lack it should it be off.
+    precision : ``"double"`` or ``"single"``.
+    simd : instruction set, ``"auto"`` for the best of this processor.
+    n_threads : of the evaluation and of the neighbour search.
+    temperature : K, for models of the free energy.
+    skin : Å, by which the neighbour list exceeds the cutoff; it is reused until atoms have moved half of it.
+
+    Notes
+    -----
+    Results: energy, free_energy, energies (eV), forces (eV/Å), stress, stresses (eV/Å³, tension positive; the stresses
+    of the atoms sum to the stress), virials (eV), and for models with charges: charges and Born effective charges (e).
+    Models of the dipole or the polarizability give only that. Born charges and per-atom virials are calculated when
+    asked for.
+
+    Raises
+    ------
+    ModelError : the file is no model that can be evaluated.
+    ValueError : wrong atoms (unknown element, positions that are not finite, a cell without volume, two atoms at one
+        place), or a model with charges where the cell is not periodic in all directions.
+
+    Examples
+    --------
+    >>> atoms.calc = QNEP("nep.txt")  # doctest: +SKIP
+    >>> atoms.get_potential_energy()  # doctest: +SKIP
+    """
+
+    name = "qnep"
+
+    def __init__(self, model: ModelSource | dict[str, str], **settings: Any):
+        super().__init__([model], settings)
+
+    def _set_up(self, models: Sequence[tuple[Model, str | None]]) -> None:
+        super()._set_up(models)
+        self.implemented_properties = _properties(self.model)
+
+    @property
+    def model(self) -> Model:
+        return self._members[0].model
+
+    @classmethod
+    def fromdict(cls, settings: dict[str, Any]) -> QNEP:
+        """Make a calculator from what `todict` returned."""
+        settings = dict(settings)
+        return cls(settings.pop("model"), **settings)
+
+    def _sources_to_dict(self) -> dict[str, Any]:
+        return {"model": self._members[0].source}
+
+    def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
+        if self.model.kind == "potential":
+            self.results.update(self._results_of(self._members[0], atoms, properties))
+        else:
+            self.results[self.model.kind] = self._members[0].tensor(atoms)
+
+    def get_born_effective_charges(
+        self, atoms: Atoms | None = None
+    ) -> np.ndarray:  # [n_atoms, 3, 3]
+        """Return the Born effective charges, e; first axis the field's direction, second the displacement's.
+
+        They sum to the identity times sqrt(epsilon_inf) times the total charge.
+        """
+        return self.get_property("born_effective_charges", atoms)
+
+    def get_virials(self, atoms: Atoms | None = None) -> np.ndarray:  # [n_atoms, 3, 3]
+        """Return per-atom virials, eV, position index first, in the form that gives the right heat flux.
+
+        They are not symmetric; their sum is. J. Chem. Phys. 157, 114801 (2022), doi:10.1063/5.0106617.
+        """
+        return self.get_property("virials", atoms)
+
+    def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:  # [3, 3]
+        """Return the polarizability of the cell in the units of the model's training data."""
+        return self.get_property("polarizability", atoms)
+
+    def evaluate(
+        self, atoms: Atoms, response: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> dict[str, Any]:
+        """Return the evaluator's own arrays (energy, forces, virial, charges ...) without storing results.
+
+        ``response`` gets the charges (n_atoms,), e, and returns potentials (n_atoms,), V, of an energy that the caller
+        adds; the part of its forces that comes from the charges' dependence on the positions is then included.
+        """
+        self._prepare(atoms)
+        member = self._members[0]
+        return member.evaluate(atoms, **self._options(member, ()), response=response)
+
+    def get_descriptors(self, atoms: Atoms) -> np.ndarray:  # [n_atoms, n_descriptors]
+        """Return the descriptors of all atoms, not scaled."""
+        self._prepare(atoms)
+        return self._members[0].descriptors(atoms)
+
+
+def _properties(model: Model) -> list[str]:
+    """ASE's names of what a model gives."""
+    if model.kind != "potential":
+        return [model.kind]
+    properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses", "virials"]
+    return (
+        [*properties, "charges", "born_effective_charges"] if model.charge_mode > 0 else properties
+    )
+
+
+class Committee(_ModelCalculator):
+    """Mean and scatter of several models on one neighbour list.
+
+    Parameters
+    ----------
+    models : at least two paths of ``nep.txt`` files or `qnep.Model` objects; potentials, either all or none of them
+        with charges.
+    **settings : as for `QNEP`.
+
+    Notes
+    -----
+    All results of `QNEP` are means over the models. Besides, ``results["forces_std"]`` (n_atoms, 3), eV/Å, and
+    ``results["energy_std"]``, eV, hold the standard deviation over the models (dividing by their number, as model
+    deviations usually do), and ``results["member_forces"]`` (n_models, n_atoms, 3) the forces of each.
+    """
+
+    name = "qnep-committee"
+
+    def __init__(self, models: Sequence[ModelSource | dict[str, str]], **settings: Any):
+        if isinstance(models, str | PathLike) or len(models) < 2:
+            raise ValueError(
+                "a committee needs a list of at least two models; for one model use QNEP"
+            )
+        super().__init__(list(models), settings)
+
+    def _set_up(self, models: Sequence[tuple[Model, str | None]]) -> None:
+        super()._set_up(models)
+        kinds = {(member.model.kind, member.model.charge_mode > 0) for member in self._members}
+        if len(kinds) > 1 or next(iter(kinds))[0] != "potential":
+            tokens = ", ".join(member.model.token for member in self._members)
+            raise ValueError(
+                f"a committee needs potentials, all with or all without charges, got {tokens}"
+            )
+        self.implemented_properties = [
+            *_properties(self._members[0].model),
+            "forces_std",
+            "energy_std",
+            "member_forces",
+        ]
+
+    @property
+    def models(self) -> list[Model]:
+        return [member.model for member in self._members]
+
+    @classmethod
+    def fromdict(cls, settings: dict[str, Any]) -> Committee:
+        """Make a committee from what `todict` returned."""
+        settings = dict(settings)
+        return cls(settings.pop("models"), **settings)
+
+    def _sources_to_dict(self) -> dict[str, Any]:
+        return {"models": [member.source for member in self._members]}
+
+    def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
+        members = [self._results_of(member, atoms, properties) for member in self._members]
+        for key in members[0]:
+            self.results[key] = np.mean([results[key] for results in members], axis=0)
+        forces = np.array([results["forces"] for results in members])
+        self.results["member_forces"] = forces
+        self.results["forces_std"] = forces.std(axis=0)
+        self.results["energy_std"] = float(np.std([results["energy"] for results in members]))
+
+    def get_forces_std(self, atoms: Atoms | None = None) -> np.ndarray:  # [n_atoms, 3]
+        """Return the standard deviation of the forces over the models, eV/Å."""
+        return self.get_property("forces_std", atoms)

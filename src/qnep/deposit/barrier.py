@@ -1,0 +1,227 @@
+"""Free-energy barriers: a biased run of one or several walkers in a folder, in pieces that a kill cannot tear."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qnep.deposit.dynamics import END_FRAME, START_DATA, Dynamics, end_line, setup_lines
+from qnep.deposit.engine import ForceField, LammpsProgram
+from qnep.deposit.frame import Frame, read_frame, write_data, write_frame
+from qnep.deposit.kernel import PlumedError
+from qnep.deposit.plumed_input import (
+    Instruction,
+    check_plumed_input,
+    read_plumed_input,
+    write_plumed_input,
+)
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "barrier.json"
+START_FRAME = "start.dump"
+BIASING_ACTIONS = ("METAD", "OPES_METAD", "OPES_METAD_EXPLORE", "RESTRAINT", "EXTERNAL")
+OUTPUT_FILES = ("COLVAR", "HILLS", "KERNELS")
+
+
+class BarrierError(ValueError):
+    """The run cannot be set up or taken up."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names in COLVAR: the variable, the bias that drives it, other biases (walls)."""
+
+    variable: str
+    bias: str
+    walls: tuple[str, ...]
+
+
+def find_columns(plumed_file: str | Path, variable: str | None = None) -> Columns:
+    """Find out from a PLUMED file which columns of its COLVAR a profile needs.
+
+    Parameters
+    ----------
+    plumed_file : with one biasing action (METAD, OPES_METAD, ...) that has a label, and a PRINT to COLVAR.
+    variable : the profile's; default: the first argument of the biasing action.
+
+    Raises
+    ------
+    BarrierError : an action or a column is missing.
+    """
+    instructions = read_plumed_input(plumed_file)
+    biases = [one for one in instructions if one.action in BIASING_ACTIONS and one.label]
+    prints = [one for one in instructions if one.action == "PRINT" and one.get("FILE") == "COLVAR"]
+    if not biases or not prints:
+        raise BarrierError(
+            f"{plumed_file} needs a labelled {', '.join(BIASING_ACTIONS[:2])} ... and a PRINT with FILE=COLVAR"
+        )
+    printed = prints[0].get("ARG").split(",")
+    variable = variable or biases[0].get("ARG").split(",")[0]
+    label = biases[0].label
+    bias = next((name for name in (f"{label}.rbias", f"{label}.bias") if name in printed), None)
+    if bias is None or variable not in printed:
+        raise BarrierError(
+            f"PRINT in {plumed_file} must hold {variable} and {label}.rbias or {label}.bias"
+        )
+    walls = [
+        f"{one.label}.bias" for one in instructions if one.action in ("UPPER_WALLS", "LOWER_WALLS")
+    ]
+    return Columns(variable, bias, tuple(name for name in walls if name in printed))
+
+
+class BarrierRun:
+    """A run in a folder: `walker_N` for each walker, hills shared in `hills`."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        path = self.folder / STATE_FILE
+        if not path.is_file():
+            raise BarrierError(f"{path}: there is no barrier run in this folder")
+        try:
+            self.state = json.loads(path.read_text())
+        except ValueError as failure:
+            raise BarrierError(f"{path} cannot be read: {failure}") from failure
+
+    @classmethod
+    def start(
+        cls, folder: str | Path, frame: Frame, plumed_file: str | Path, force_field: ForceField, dynamics: Dynamics,
+        program: LammpsProgram, walkers: int = 1, pieces: int = 10, time_ps: float = 100.0,
+    ) -> BarrierRun:  # fmt: skip
+        """Set a run up: `time_ps` per walker, in pieces after each of which it can be taken up again.
+
+        Raises
+        ------
+        FileExistsError : the folder holds a run.
+        PlumedError : PLUMED refuses the file; with its own message and the line.
+        """
+        folder = Path(folder)
+        if (folder / STATE_FILE).exists():
+            raise FileExistsError(
+                f"{folder} holds a barrier run: resume it (--resume) or choose another folder"
+            )
+        if walkers < 1 or pieces < 1:
+            raise BarrierError(
+                f"needs at least one walker and one piece, got {walkers} and {pieces}"
+            )
+        unknown = sorted(set(frame.symbols) - set(force_field.elements))
+        if unknown:
+            raise BarrierError(f"the force field does not know {' '.join(unknown)}")
+        check_plumed_input(plumed_file, len(frame.symbols))
+        columns = find_columns(plumed_file)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hills").mkdir()
+        for walker in range(walkers):
+            place = folder / f"walker_{walker}"
+            place.mkdir()
+            write_frame(place / START_FRAME, frame)
+            instructions = _for_walker(read_plumed_input(plumed_file), walker, walkers, dynamics)
+            write_plumed_input(place / "plumed.dat", instructions, f"walker {walker} of {walkers}")
+        state = {
+            "columns": asdict(columns), "force_field": asdict(force_field), "dynamics": asdict(dynamics),
+            "program": asdict(program), "walkers": walkers, "pieces": pieces,
+            "steps": max(1, dynamics.steps(time_ps) // pieces), "done": 0, "sizes": {},
+        }  # fmt: skip
+        _save(folder, state)
+        return cls(folder)
+
+    def run(self, report: Callable[[int, int], None] = lambda done, pieces: None) -> None:
+        """Run the pieces that are left, all walkers of a piece at the same time."""
+        while self.state["done"] < self.state["pieces"]:
+            self._undo_torn_piece()
+            with ThreadPoolExecutor(self.state["walkers"]) as pool:
+                list(pool.map(self._run_piece, range(self.state["walkers"])))
+            self.state["done"] += 1
+            self.state["sizes"] = {
+                str(path.relative_to(self.folder)): path.stat().st_size for path in self._outputs()
+            }
+            _save(self.folder, self.state)
+            report(self.state["done"], self.state["pieces"])
+
+    @property
+    def colvars(self) -> list[Path]:
+        return [self.folder / f"walker_{k}" / "COLVAR" for k in range(self.state["walkers"])]
+
+    @property
+    def hills(self) -> list[Path]:
+        """HILLS files of all walkers; none if the bias is no METAD."""
+        return [path for path in self._outputs() if path.name.startswith("HILLS")]
+
+    def _outputs(self) -> list[Path]:
+        folders = [self.folder / "hills", *(path.parent for path in self.colvars)]
+        return sorted(
+            path
+            for folder in folders
+            for path in folder.iterdir()
+            if path.name.startswith(OUTPUT_FILES)
+        )
+
+    def _undo_torn_piece(self) -> None:
+        """Cut what a killed piece wrote, so that no hill counts twice."""
+        for path in self._outputs():
+            size = self.state["sizes"].get(str(path.relative_to(self.folder)), 0)
+            if size == 0:
+                path.unlink()
+            elif path.stat().st_size > size:
+                os.truncate(path, size)
+
+    def _run_piece(self, walker: int) -> None:
+        folder = self.folder / f"walker_{walker}"
+        done, steps = self.state["done"], self.state["steps"]
+        force_field = ForceField(
+            self.state["force_field"]["commands"], tuple(self.state["force_field"]["elements"])
+        )
+        values = self.state["dynamics"]
+        dynamics = Dynamics(**{**values, "frozen": tuple(values["frozen"])})
+        program = LammpsProgram(
+            tuple(self.state["program"]["command"]), self.state["program"]["environment"]
+        )
+        previous = folder / (START_FRAME if done == 0 else f"piece_{done - 1:03d}.dump")
+        frame = read_frame(previous)
+        write_data(folder / START_DATA, frame, force_field.elements)
+        noise = walker + self.state["walkers"] * done
+        lines = setup_lines(dynamics, force_field, frame.pbc, done * steps, noise, biased=True)
+        if done:
+            lines = [
+                line.replace("outfile plumed.log", "outfile plumed.log restart yes")
+                for line in lines
+            ]
+        text = "\n".join([*lines, f"run {steps}", end_line(force_field)]) + "\n"
+        program.run(text, folder)
+        (folder / END_FRAME).replace(folder / f"piece_{done:03d}.dump")
+
+
+def _for_walker(
+    instructions: list[Instruction], walker: int, walkers: int, dynamics: Dynamics
+) -> list[Instruction]:
+    """Share the hills of METAD among the walkers through PLUMED's walker files."""
+    if walkers == 1:
+        return instructions
+    if not any(one.action == "METAD" for one in instructions):
+        raise PlumedError("several walkers need METAD: its hills are what they share")
+    return [
+        one.with_keywords(
+            WALKERS_N=str(walkers),
+            WALKERS_ID=str(walker),
+            WALKERS_DIR="../hills",
+            WALKERS_RSTRIDE=one.get("PACE", "100"),
+        )
+        if one.action == "METAD"
+        else one
+        for one in instructions
+    ]
+
+
+def _save(folder: Path, state: dict[str, Any]) -> None:
+    temporary = folder / (STATE_FILE + ".new")
+    with temporary.open("w") as file:
+        json.dump(state, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / STATE_FILE)

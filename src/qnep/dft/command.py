@@ -1,0 +1,181 @@
+"""The command `qnep label`: frames in, a pool of labels out."""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread
+
+from qnep.dft.backends import backend_settings, list_backends
+from qnep.dft.kpoints import parse_grid
+from qnep.dft.label import Label, Limits
+from qnep.dft.labeller import Labeller
+from qnep.dft.parsl_config import load_executor
+from qnep.dft.pool import Pool
+from qnep.dft.settings import Settings, parse_value
+
+DEFAULT_BACKEND = "gpaw"
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser of `qnep label`."""
+    parser = subparsers.add_parser(
+        "label",
+        help="label structures with a DFT code",
+        description="Label structures with a DFT code and keep the results in a pool on disk. Stop it at any moment; "
+        "the same command continues, and nothing is labelled twice. A frame's own kpts (2x2x1), total_charge and "
+        "n_unpaired in its comment line are honoured.",
+    )
+    parser.add_argument("frames", nargs="*", type=Path, help="extended XYZ or anything ASE reads")
+    names = ", ".join(status.name for status in list_backends())
+    parser.add_argument("--backend", default=DEFAULT_BACKEND, help=f"{names} or module:callable")
+    parser.add_argument(
+        "--pool", type=Path, default=Path("labels.db"), help="SQLite file, %(default)s"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="labels at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one label")
+    parser.add_argument("--kpts", type=parse_grid, help="grid for frames that name none, as 2x2x1")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes")
+    parser.add_argument(
+        "--time-limit", type=float, default=7200.0, metavar="S", help="of one label"
+    )
+    parser.add_argument("--max-force", type=float, default=Limits.force, help="eV/Å")
+    parser.add_argument(
+        "--max-net-force", type=float, default=Limits.net_force, help="eV/Å, whole cell"
+    )
+    parser.add_argument(
+        "--parsl", metavar="FILE.py:NAME", help="run on a cluster by this configuration"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="try frames set aside once more"
+    )
+    parser.add_argument("--export", type=Path, help="write all accepted frames here when done")
+    parser.add_argument(
+        "--export-split",
+        type=Path,
+        metavar="FOLDER",
+        help="write train.extxyz.gz and test.extxyz.gz",
+    )
+    parser.add_argument(
+        "--test-share", type=float, default=0.15, help="of the trajectories, %(default)s"
+    )
+    parser.add_argument(
+        "--adopt",
+        type=Path,
+        metavar="LABELLED",
+        help="take labels from a file with energies and forces",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Label; the status is 1 where frames had to be set aside."""
+    pool = Pool(options.pool)
+    settings = _settings(options)
+    if options.adopt:
+        print(f"{adopt(pool, options.adopt)} labels taken from {options.adopt}")
+    if options.retry_failed:
+        with pool:
+            print(f"{pool.forget_failures()} frames will be tried again")
+    n_failed = _label(pool, settings, options) if options.frames else 0
+    if options.export:
+        print(f"{pool.export(options.export)} frames written to {options.export}")
+    if options.export_split:
+        n_train, n_test = pool.export_split(options.export_split, options.test_share)
+        print(f"{n_train} train and {n_test} test frames written to {options.export_split}")
+    return 1 if n_failed else 0
+
+
+def read_frames(path: Path) -> list[Atoms]:
+    """Return all frames of a file.
+
+    Raises
+    ------
+    ValueError : the file cannot be read, with the frame at which reading failed.
+    """
+    frames: list[Atoms] = []
+    try:
+        frames.extend(iread(path, index=":"))
+    except OSError:
+        raise
+    except Exception as failure:  # the readers of ASE raise anything
+        raise ValueError(
+            f"cannot read {path} after {len(frames)} good frames: {type(failure).__name__}: {failure}"
+        ) from failure
+    if not frames:
+        raise ValueError(f"{path} holds no frames")
+    return frames
+
+
+def adopt(pool: Pool, path: Path) -> int:
+    """Put labelled frames of a file into the pool, as they are; returns how many were new.
+
+    Raises
+    ------
+    ValueError : a frame without energy, forces, or the level of theory in its comment line.
+    """
+    n_new = 0
+    with pool:
+        for k, atoms in enumerate(read_frames(path)):
+            n_new += pool.add_label(atoms, _label_in_file(atoms, f"frame {k} of {path}"))
+    return n_new
+
+
+def _label(pool: Pool, settings: Settings, options: argparse.Namespace) -> int:
+    frames = [atoms for path in options.frames for atoms in read_frames(path)]
+    executor = load_executor(options.parsl) if options.parsl else ThreadPoolExecutor(options.jobs)
+    with executor:
+        labeller = Labeller(
+            pool,
+            options.backend,
+            settings,
+            executor=executor,
+            n_jobs=options.jobs,
+            limits=Limits(options.max_net_force, options.max_force),
+            time_limit_s=options.time_limit,
+            n_threads=options.threads,
+            show_progress=True,
+        )
+        summary = labeller.run(frames)
+    print(f"{summary}; pool {options.pool}: {len(pool)} labels, {pool.cpu_hours():.2f} CPU h")
+    for reason in summary.reasons:
+        print(f"  set aside: {reason}")
+    return summary.n_failed
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    changes: dict[str, Any] = {}
+    for text in options.changes:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
+        changes[name] = parse_value(value)
+    if options.kpts:
+        changes["kpts"] = options.kpts
+    return backend_settings(options.backend, **changes)
+
+
+def _label_in_file(atoms: Atoms, where: str) -> Label:
+    results = atoms.calc.results if atoms.calc else {}
+    missing = [name for name in ("energy", "forces") if name not in results]
+    missing += [name for name in ("level", "kpts") if name not in atoms.info]
+    if missing:
+        raise ValueError(f"{where} has no {', '.join(missing)}")
+    net_force = atoms.info.get("net_force_removed", np.zeros(3))
+    return Label(
+        energy=float(results["energy"]),
+        forces=np.asarray(results["forces"]),
+        stress=results.get("stress"),
+        level=str(atoms.info["level"]),
+        kpts=str(atoms.info["kpts"]),
+        details={
+            "net_force_removed": np.asarray(net_force).tolist(),
+            "cpu_s": float(atoms.info.get("cpu_s", 0.0)),
+            "adopted_from": where,
+        },
+    )

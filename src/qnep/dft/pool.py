@@ -1,0 +1,304 @@
+"""The pool of labels on disk: an ASE database that survives being killed and never holds a frame twice."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.db import connect
+from ase.io import write
+
+from qnep.dft.label import Label, labelled_atoms
+
+SAME_GEOMETRY = (
+    1e-3  # Å; far below any force change worth a label, far above what text files round away
+)
+
+
+class PoolError(OSError):
+    """The pool cannot be read or written; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A frame that was set aside."""
+
+    reason: str
+    log: str
+    attempts: int
+
+
+class Pool:
+    """Labelled frames and frames set aside, in one SQLite file that `ase db` and `ase gui` open too.
+
+    One process writes at a time (use it as a context manager); any number may read meanwhile.
+
+    Parameters
+    ----------
+    path : of the file; made where it is absent.
+
+    Raises
+    ------
+    PoolError : not a pool, or in use by another writer.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+        self._known = _GeometryIndex()
+        self._set_aside = _GeometryIndex()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # The lock file of ase.db would stay behind when a run is killed and block the next one for ever.
+        self._database = connect(self.path, type="db", use_lock_file=False)
+        self._load_index()
+
+    def __enter__(self) -> Pool:
+        lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise PoolError(f"another run is writing {self.path}: wait for it or stop it") from None
+        self._lock = lock
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __len__(self) -> int:
+        """Number of accepted labels."""
+        return self._known.n_entries
+
+    @property
+    def n_set_aside(self) -> int:
+        """Number of frames without a label after all attempts."""
+        return self._set_aside.n_entries
+
+    def has_label(self, atoms: Atoms, level: str, kpts: str) -> bool:
+        """Whether a frame is labelled at a level of theory; equal to within 1e-3 Å, whatever the unit cell image."""
+        return self._known.holds(atoms, level, kpts)
+
+    def is_set_aside(self, atoms: Atoms, level: str, kpts: str) -> bool:
+        """Whether labelling a frame failed before."""
+        return self._set_aside.holds(atoms, level, kpts)
+
+    def add_label(self, atoms: Atoms, label: Label) -> bool:
+        """Store an accepted label on disk; False, and nothing is stored, for a frame that is there already.
+
+        `config_type`, `source` and `trajectory` of `atoms.info` are kept.
+        """
+        if self.has_label(atoms, label.level, label.kpts):
+            return False
+        data = {
+            "details": label.details,
+            "info": {
+                name: str(atoms.info[name])
+                for name in ("config_type", "source", "trajectory", "total_charge", "n_unpaired")
+                if name in atoms.info
+            },
+        }
+        frame = labelled_atoms(atoms, label)
+        self._write(frame, {"status": "accepted", "level": label.level, "kpts": label.kpts}, data)
+        self._known.add(atoms, label.level, label.kpts)
+        return True
+
+    def add_failure(self, atoms: Atoms, level: str, kpts: str, failure: Failure) -> None:
+        """Store a frame that could not be labelled, with the end of the log."""
+        data = {
+            "reason": failure.reason,
+            "log": failure.log,
+            "attempts": failure.attempts,
+            "info": {name: str(value) for name, value in atoms.info.items()},
+        }
+        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        self._write(frame, {"status": "failed", "level": level, "kpts": kpts}, data)
+        self._set_aside.add(atoms, level, kpts)
+
+    def forget_failures(self) -> int:
+        """Remove the frames set aside, so that the next run tries them again; returns how many there were."""
+        ids = [row.id for row in self._select(status="failed")]
+        self._database.delete(ids)
+        self._set_aside = _GeometryIndex()
+        return len(ids)
+
+    def frames(self) -> Iterator[Atoms]:
+        """Return the accepted frames, oldest first; of a geometry with several grids the one with most k-points.
+
+        Each carries its label in a calculator, and in `info`: config_type, source, trajectory, level, kpts, virial
+        (eV, nine numbers, -stress x volume), net_force_removed, cpu_s.
+        """
+        best: dict[bytes, Any] = {}
+        for row in self._select(status="accepted"):
+            atoms = row.toatoms()
+            key = _geometry_key(atoms)
+            if key not in best or _n_kpoints(row.kpts) > _n_kpoints(best[key].kpts):
+                best[key] = row
+        for row in sorted(best.values(), key=lambda row: row.id):
+            yield _frame_of_row(row)
+
+    def failures(self) -> Iterator[tuple[Atoms, Failure]]:
+        """Return the frames set aside and why."""
+        for row in self._select(status="failed"):
+            yield (
+                row.toatoms(),
+                Failure(row.data["reason"], row.data["log"], row.data["attempts"]),
+            )
+
+    def cpu_hours(self) -> float:
+        """CPU time spent on the accepted labels."""
+        rows = self._select(status="accepted")
+        return sum(row.data["details"].get("cpu_s", 0.0) for row in rows) / 3600
+
+    def export(self, path: str | Path) -> int:
+        """Write the accepted frames as extended XYZ (compressed where the name ends in .gz); returns how many.
+
+        The file is complete at any moment: it is written beside and then renamed.
+        """
+        return _write_frames(Path(path), list(self.frames()))
+
+    def export_split(self, folder: str | Path, test_share: float) -> tuple[int, int]:
+        """Write train.extxyz.gz and test.extxyz.gz, whole trajectories on one side; returns the numbers of frames.
+
+        The side follows from the trajectory's name alone, so it never changes while the pool grows. Frames without a
+        trajectory go by their config_type.
+
+        Raises
+        ------
+        ValueError : a share outside 0 to 1.
+        """
+        if not 0 < test_share < 1:
+            raise ValueError(
+                f"the share of test frames must be between 0 and 1, got {test_share:g}"
+            )
+        sides: dict[bool, list[Atoms]] = {False: [], True: []}
+        for atoms in self.frames():
+            name = str(atoms.info.get("trajectory", atoms.info.get("config_type", "")))
+            position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+            sides[position < test_share].append(atoms)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return (
+            _write_frames(folder / "train.extxyz.gz", sides[False]),
+            _write_frames(folder / "test.extxyz.gz", sides[True]),
+        )
+
+    def _load_index(self) -> None:
+        try:
+            for row in self._database.select():
+                index = self._known if row.status == "accepted" else self._set_aside
+                index.add(row.toatoms(), row.level, row.kpts)
+        except (sqlite3.DatabaseError, AttributeError) as failure:
+            raise PoolError(f"{self.path} is not a pool of labels: {failure}") from failure
+
+    def _select(self, status: str) -> Iterator[Any]:
+        return self._database.select(status=status, sort="id")
+
+    def _write(self, atoms: Atoms, keys: dict[str, str], data: dict[str, Any]) -> None:
+        if self._lock is None:
+            raise PoolError(f"open {self.path} with `with pool:` before writing")
+        try:
+            self._database.write(atoms, key_value_pairs=keys, data=data)
+        except (sqlite3.DatabaseError, OSError) as failure:
+            raise PoolError(
+                f"cannot write {self.path}: {failure}. The labels in it are safe; make room and run again"
+            ) from failure
+
+
+class _GeometryIndex:
+    """Finds a structure again by element order and positions."""
+
+    def __init__(self) -> None:
+        self.n_entries = 0
+        self._structures: dict[tuple[Any, ...], list[Atoms]] = defaultdict(list)
+        self._first_atoms: dict[tuple[Any, ...], list[np.ndarray]] = defaultdict(list)
+
+    def add(self, atoms: Atoms, level: str, kpts: str) -> None:
+        group = self._group(atoms, level, kpts)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        self._structures[group].append(bare)
+        self._first_atoms[group].append(bare.positions[0].copy())
+        self.n_entries += 1
+
+    def holds(self, atoms: Atoms, level: str, kpts: str) -> bool:
+        group = self._group(atoms, level, kpts)
+        if group not in self._structures:
+            return False
+        # One vectorised comparison of first atoms leaves next to nothing for the full one.
+        offsets = np.array(self._first_atoms[group]) - atoms.positions[0]  # [n_structures, 3]
+        is_close = np.abs(_nearest_images(offsets, atoms)).max(axis=1) < SAME_GEOMETRY
+        candidates = self._structures[group]
+        return any(_is_same_geometry(atoms, candidates[k]) for k in np.flatnonzero(is_close))
+
+    @staticmethod
+    def _group(atoms: Atoms, level: str, kpts: str) -> tuple[Any, ...]:
+        return (level, kpts, atoms.numbers.tobytes())
+
+
+def _is_same_geometry(atoms: Atoms, other: Atoms) -> bool:
+    if np.abs(atoms.cell.array - other.cell.array).max() > SAME_GEOMETRY:
+        return False
+    difference = _nearest_images(atoms.positions - other.positions, atoms)
+    return bool(np.abs(difference).max() < SAME_GEOMETRY)
+
+
+def _nearest_images(vectors: np.ndarray, atoms: Atoms) -> np.ndarray:
+    """Return vectors shifted by whole cell vectors towards zero; exact where the result is far below the cell."""
+    if atoms.cell.rank < 3:
+        return vectors
+    fractional = np.linalg.solve(atoms.cell.array.T, vectors.T).T
+    return (fractional - np.round(fractional) * atoms.pbc) @ atoms.cell.array
+
+
+def _write_frames(path: Path, frames: list[Atoms]) -> int:
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    write(beside, frames, format="extxyz")
+    beside.replace(path)
+    return len(frames)
+
+
+def _geometry_key(atoms: Atoms) -> bytes:
+    """Bytes that agree for the same frame labelled with several grids; both rows hold the same numbers."""
+    return (
+        atoms.numbers.tobytes()
+        + np.round(atoms.positions, 4).tobytes()
+        + atoms.cell.array.tobytes()
+    )
+
+
+def _n_kpoints(kpts: str) -> int:
+    return int(np.prod([int(count) for count in kpts.split("x")]))
+
+
+def _frame_of_row(row: Any) -> Atoms:
+    atoms = row.toatoms()
+    details = row.data["details"]
+    atoms.info = {
+        **row.data["info"],
+        "level": row.level,
+        "kpts": row.kpts,
+        "cpu_s": details.get("cpu_s", 0.0),
+        "net_force_removed": np.array(details.get("net_force_removed", [0.0] * 3)),
+    }
+    # One energy per frame in the exported file; the other one stays in the pool.
+    atoms.calc.results.pop("free_energy", None)
+    if "stress" in atoms.calc.results:
+        virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
+        atoms.info["virial"] = virial.ravel()
+    return atoms

@@ -1,0 +1,147 @@
+"""The calculator that labels: a DFT code plus the terms it lacks, with k-points from a spacing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import (
+    BaseCalculator,
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from qnep.dft.corrections import PulayStress, dispersion_calculator
+from qnep.dft.kpoints import kpoint_grid
+from qnep.dft.settings import Settings
+
+
+class NotConverged(RuntimeError):
+    """A DFT code stopped without a converged density."""
+
+
+def chosen_grid(atoms: Atoms, settings: Settings) -> tuple[int, int, int]:
+    """Return the k-points that settings mean for a structure."""
+    if settings.kpts is not None:
+        return settings.kpts
+    if np.isinf(settings.kpoint_spacing) or atoms.cell.rank < 3:
+        return (1, 1, 1)
+    return kpoint_grid(atoms.cell.array, settings.kpoint_spacing)
+
+
+class ReferenceCalculator(Calculator):
+    """ASE calculator: energy, forces and stress of a code, with dispersion and basis-set correction added.
+
+    `energy` is what the setting `energy` asks for; `free_energy` is always the one whose gradient the forces are.
+    The calculator of the code is kept while cell and elements stay, so that molecular dynamics reuses its orbitals.
+
+    Parameters
+    ----------
+    make_calculator : of (atoms, grid, settings, directory) -> calculator of the code alone.
+    settings : level of theory.
+    adds_dispersion : the code adds the dispersion itself.
+    check_structure : called with every structure, may warn or raise; None for no check.
+    directory : for the files of the code.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (declared by ASE)
+
+    def __init__(
+        self,
+        make_calculator: Callable[..., BaseCalculator],
+        settings: Settings,
+        adds_dispersion: bool = False,
+        check_structure: Callable[[Atoms], None] | None = None,
+        directory: Path = Path(),
+    ) -> None:
+        super().__init__(directory=directory)
+        self.settings = settings
+        self._make_calculator = make_calculator
+        self._check_structure = check_structure
+        self._corrections = _correction_calculators(settings, adds_dispersion)
+        self._code: BaseCalculator | None = None
+        self._code_is_for: Atoms | None = None
+
+    def grid(self, atoms: Atoms) -> tuple[int, int, int]:
+        """Return the k-points for a structure."""
+        return chosen_grid(atoms, self.settings)
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes
+    ) -> None:
+        """Fill `results`; called by ASE.
+
+        Raises
+        ------
+        NotConverged : the code says that it did not converge. Codes that raise errors of their own keep them.
+        """
+        super().calculate(atoms, properties, system_changes)
+        assert atoms is not None  # ASE hands it over
+        if self._check_structure is not None:
+            self._check_structure(atoms)
+        code = self._calculator_of_code(atoms)
+        structure = atoms.copy()
+        structure.calc = code
+        self.results = _evaluate(structure, self.settings.energy)
+        if getattr(code, "converged", True) is False:
+            raise NotConverged(f"{type(code).__name__} did not converge")
+        for correction in self._corrections:
+            self._add(correction, atoms)
+
+    def _calculator_of_code(self, atoms: Atoms) -> BaseCalculator:
+        previous = self._code_is_for
+        is_same = (
+            previous is not None
+            and np.array_equal(previous.numbers, atoms.numbers)
+            and np.array_equal(previous.cell.array, atoms.cell.array)
+        )
+        if self._code is None or not is_same:
+            directory = Path(self.directory)
+            self._code = self._make_calculator(atoms, self.grid(atoms), self.settings, directory)
+            self._code_is_for = atoms.copy()
+        return self._code
+
+    def _add(self, correction: Calculator, atoms: Atoms) -> None:
+        energy = correction.get_potential_energy(atoms)
+        self.results["energy"] += energy
+        self.results["free_energy"] += energy
+        self.results["forces"] = self.results["forces"] + correction.get_forces(atoms)
+        if "stress" in self.results:
+            self.results["stress"] = self.results["stress"] + correction.get_stress(atoms)
+
+
+def _correction_calculators(settings: Settings, adds_dispersion: bool) -> list[Calculator]:
+    corrections: list[Calculator] = []
+    if settings.dispersion != "none" and not adds_dispersion:
+        corrections.append(dispersion_calculator(settings.dispersion, settings.xc))
+    if settings.pulay:
+        if settings.cutoff_eV is None:
+            raise ValueError("the setting pulay needs cutoff_eV")
+        corrections.append(PulayStress(settings.cutoff_eV, settings.pulay))
+    return corrections
+
+
+def _evaluate(structure: Atoms, energy: str) -> dict[str, Any]:
+    """Return what the code gives; stress only where the cell has a volume and the code can."""
+    free_energy = structure.get_potential_energy(force_consistent=_has_free_energy(structure.calc))
+    results = {
+        "free_energy": free_energy,
+        "energy": free_energy if energy == "free" else structure.get_potential_energy(),
+        "forces": structure.get_forces(),
+    }
+    if structure.cell.rank == 3:
+        try:
+            stress = structure.get_stress(voigt=False)
+        except PropertyNotImplementedError:
+            return results
+        results["stress"] = full_3x3_to_voigt_6_stress(stress)
+    return results
+
+
+def _has_free_energy(calculator: BaseCalculator) -> bool:
+    return "free_energy" in calculator.implemented_properties

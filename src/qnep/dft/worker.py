@@ -1,0 +1,218 @@
+"""Runs labels in a process of its own, so that a crash or a hang of a DFT code costs one label and not the run.
+
+`run_job` is what an executor calls, on this machine or on a node of a cluster. It keeps one child process per thread,
+`python -m qnep.dft.worker`, hands it the job and waits no longer than the job's limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+from ase import Atoms
+
+from qnep.dft.backends import backend_version, make_reference
+from qnep.dft.label import Label, Limits, accept, compute_label, settings_for
+from qnep.dft.settings import Settings
+
+LOG_TAIL = 3000  # characters of a log that are kept
+START_LIMIT_S = (
+    600.0  # to start Python and import the package, also on a slow file system of a cluster
+)
+PROCESS_NAME = (
+    "qnep-label-worker"  # in the child's arguments, so that it is found in lists of processes
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One structure to label.
+
+    Parameters
+    ----------
+    atoms, backend, settings, limits : what is calculated and when it is accepted.
+    time_limit_s : wall time after which the child is killed.
+    n_threads : of the DFT code.
+    """
+
+    atoms: Atoms
+    backend: str
+    settings: Settings
+    limits: Limits
+    time_limit_s: float
+    n_threads: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Either a label, or why there is none with the end of the log."""
+
+    label: Label | None
+    reason: str = ""
+    log: str = ""
+
+
+def run_job(job: Job) -> Outcome:
+    """Label one structure in the child process of this thread; never raises for what the DFT code does."""
+    child = getattr(_of_this_thread, "child", None)
+    if child is None or not child.is_alive or child.n_threads != job.n_threads:
+        child = _of_this_thread.child = _Child(job.n_threads)
+    return child.run(job)
+
+
+_of_this_thread = threading.local()
+
+
+class _Child:
+    """A process that labels one structure after another."""
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self._is_ready = False
+        self._folder = tempfile.TemporaryDirectory(prefix="qnep-label-")
+        self._connection, theirs = Pipe()
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(n_threads),
+            # So that a backend by import path is found there too.
+            "PYTHONPATH": os.pathsep.join(str(Path(path).resolve()) for path in sys.path),
+        }
+        with Path(self._folder.name, "worker.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "qnep.dft.worker", str(theirs.fileno()), PROCESS_NAME],
+                pass_fds=[theirs.fileno()],
+                cwd=self._folder.name,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # so that programs started by the child die with it
+            )
+        theirs.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def run(self, job: Job) -> Outcome:
+        try:
+            self._wait_until_ready()
+            self._connection.send(job)
+            if not self._connection.poll(job.time_limit_s):
+                outcome = Outcome(
+                    None, f"no result after {job.time_limit_s:g} s, killed", self._log()
+                )
+                self.close()
+                return outcome
+            return pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            status = self._end()
+            outcome = Outcome(None, f"the process died ({_describe_status(status)})", self._log())
+            self.close()
+            return outcome
+
+    def _end(self) -> int:
+        """Return the exit status of a child that closed its pipe or never came up."""
+        try:
+            return self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            return self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        """Wait for the child's first word; the limit of a job does not include the start of Python."""
+        if not self._is_ready:
+            if not self._connection.poll(START_LIMIT_S):
+                raise EOFError(f"no worker after {START_LIMIT_S:g} s")
+            self._connection.recv_bytes()
+            self._is_ready = True
+
+    def close(self) -> None:
+        """Kill the child with everything it started."""
+        self._connection.close()
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._folder.cleanup()
+
+    def _log(self) -> str:
+        return read_log_tail(Path(self._folder.name))
+
+    def __del__(self) -> None:
+        if self._process.returncode is None:
+            self.close()
+
+
+def read_log_tail(folder: Path) -> str:
+    """Return the ends of the files that a DFT code wrote into a folder."""
+    tails = []
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.suffix.lower() in (".txt", ".log", ".out", ".pwo", "") and file.stat().st_size:
+            with file.open("rb") as stream:
+                stream.seek(max(0, file.stat().st_size - LOG_TAIL))
+                tails.append(f"--- {file.name}\n{stream.read().decode(errors='replace')}")
+    return "\n".join(tails)[-2 * LOG_TAIL :]
+
+
+def _describe_status(status: int) -> str:
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}"
+
+
+# --- in the child --------------------------------------------------------------------------------------------------
+
+
+def _serve(descriptor: int) -> None:
+    """Label what comes through the pipe until its other end is closed."""
+    connection = Connection(descriptor)
+    jobs: Queue[Job] = Queue()
+    threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
+    connection.send_bytes(b"ready")
+    while True:
+        connection.send_bytes(pickle.dumps(_label(jobs.get())))
+
+
+def _listen(connection: Any, jobs: Queue[Job]) -> None:
+    """Put jobs into the queue; when the parent is gone, end this process and all it started."""
+    while True:
+        try:
+            jobs.put(connection.recv())
+        except (EOFError, OSError):
+            shutil.rmtree(
+                Path.cwd(), ignore_errors=True
+            )  # the folder that the parent would have removed
+            os.killpg(0, signal.SIGKILL)
+
+
+def _label(job: Job) -> Outcome:
+    settings = settings_for(job.atoms, job.settings)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        try:
+            calculator = make_reference(job.backend, settings, folder)
+            label = accept(compute_label(job.atoms, calculator), job.limits)
+        except Exception as failure:  # a DFT code may raise anything; the run goes on
+            reason = f"{type(failure).__name__}: {failure}"
+            return Outcome(None, reason, read_log_tail(Path.cwd()))
+    label.details["settings"] = settings.as_dict()
+    label.details["backend"] = job.backend
+    label.details["code_version"] = backend_version(job.backend)
+    return Outcome(label)
+
+
+if __name__ == "__main__":
+    from qnep.dft import worker  # so that pickles name this module and not __main__
+
+    worker._serve(int(sys.argv[1]))

@@ -1,0 +1,246 @@
+"""Charge and discharge of a two-electrode cell by molecular dynamics, with reversal of the polarity."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ase import Atoms, units
+from ase.io import read, write
+from ase.md.langevin import Langevin
+from tqdm import tqdm
+
+from qnep._optional import require
+from qnep.electrode.constant_potential import ConstantPotential
+from qnep.electrode.deposits import measure_deposits
+from qnep.electrode.membership import CoordinationMembership
+from qnep.electrode.slab import unwrap
+
+logger = logging.getLogger(__name__)
+
+TABLE = "cycling.csv"
+STATE = "state.extxyz"
+TRAJECTORY = "trajectory.extxyz"
+FIGURE = "cycling.png"
+
+
+@dataclass(frozen=True)
+class CyclingProtocol:
+    """How a cell is cycled.
+
+    Parameters
+    ----------
+    potentials_V : of the lower and the upper electrode in the first half cycle; they change places with every half
+        cycle.
+    n_half_cycles : in all.
+    half_cycle_ps, timestep_fs, temperature_K, friction_per_ps : of the dynamics (Langevin).
+    report_fs : time between rows of the table; also of the saved state.
+    seed : of velocities and thermostat.
+    """
+
+    potentials_V: tuple[float, float] = (-1.0, 1.0)
+    n_half_cycles: int = 4
+    half_cycle_ps: float = 300.0
+    timestep_fs: float = 1.0
+    temperature_K: float = 300.0
+    friction_per_ps: float = 1.0
+    report_fs: float = 100.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("half_cycle_ps", "timestep_fs", "temperature_K", "friction_per_ps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.n_half_cycles < 1:
+            raise ValueError(f"n_half_cycles must be at least 1, got {self.n_half_cycles}")
+        if self.report_fs < self.timestep_fs:
+            raise ValueError(
+                f"report_fs must not be shorter than a step, got {self.report_fs} and {self.timestep_fs}"
+            )
+
+    @property
+    def steps_per_report(self) -> int:
+        return round(self.report_fs / self.timestep_fs)
+
+    @property
+    def reports_per_half_cycle(self) -> int:
+        return max(1, round(1000 * self.half_cycle_ps / (self.steps_per_report * self.timestep_fs)))
+
+    def potentials_at(self, report: int) -> tuple[float, float]:
+        """Potentials during the interval that leads to this report (the first is 1)."""
+        lower, upper = self.potentials_V
+        is_reversed = ((report - 1) // self.reports_per_half_cycle) % 2 == 1
+        return (upper, lower) if is_reversed else (lower, upper)
+
+
+class Cycling:
+    """A run in a folder that can be stopped at any time and resumed.
+
+    Parameters
+    ----------
+    atoms : start; ignored if the folder holds a state and `resume` is set.
+    calculator : with two electrodes, lower and upper.
+    membership : the same that the calculator uses.
+    protocol : see `CyclingProtocol`.
+    folder : for table, state, trajectory and figure.
+    resume : go on from the saved state.
+
+    Raises
+    ------
+    ValueError : the calculator has not two electrodes, or the folder holds a run and `resume` is not set.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        calculator: ConstantPotential,
+        membership: CoordinationMembership,
+        protocol: CyclingProtocol,
+        folder: Path,
+        resume: bool = False,
+    ):
+        if len(calculator.electrodes) != 2:
+            raise ValueError(f"cycling needs two electrodes, got {len(calculator.electrodes)}")
+        self._folder = folder
+        self._calculator = calculator
+        self._membership = membership
+        self._protocol = protocol
+        self._done = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume and (folder / STATE).exists():
+            atoms = cast(Atoms, read(folder / STATE))
+            self._done = int(atoms.info["report"])
+        elif (folder / STATE).exists():
+            raise ValueError(f"{folder} holds a run already: resume it or choose another folder")
+        self.atoms = atoms
+        atoms.calc = calculator
+
+    def run(self) -> None:
+        """Run to the end of the protocol; the figure is drawn at the end."""
+        protocol = self._protocol
+        if self._done == 0:
+            self._start()
+        total = protocol.n_half_cycles * protocol.reports_per_half_cycle
+        for report in tqdm(range(self._done + 1, total + 1), desc="cycling", unit="report"):
+            self._advance(report)
+        draw_cycling(self._folder)
+
+    def _start(self) -> None:
+        from ase.md.velocitydistribution import thermalize_momenta
+
+        generator = np.random.default_rng(self._protocol.seed)
+        thermalize_momenta(self.atoms, temperature_K=self._protocol.temperature_K, rng=generator)
+        self._set_potentials(1)
+        with (self._folder / TABLE).open("w", newline="") as file:
+            row = self._row(0)
+            table = csv.DictWriter(file, row)
+            table.writeheader()
+            table.writerow(row)
+        write(self._folder / TRAJECTORY, self._snapshot(0))
+
+    def _advance(self, report: int) -> None:
+        """Dynamics up to a report, then table, trajectory and state, in this order."""
+        protocol = self._protocol
+        self._set_potentials(report)
+        dynamics = Langevin(
+            self.atoms,
+            protocol.timestep_fs * units.fs,
+            temperature_K=protocol.temperature_K,
+            friction=protocol.friction_per_ps / (1000 * units.fs),
+            fixcm=False,  # keeping the centre of mass would not sample the ensemble
+            rng=np.random.default_rng([protocol.seed, report]),  # a resumed run goes the same way
+        )
+        dynamics.run(protocol.steps_per_report)
+        self._truncate_after(report - 1)
+        with (self._folder / TABLE).open("a", newline="") as file:
+            row = self._row(report)
+            csv.DictWriter(file, row).writerow(row)
+        write(self._folder / TRAJECTORY, self._snapshot(report), append=True)
+        temporary = self._folder / (STATE + ".new")
+        write(temporary, self._snapshot(report), format="extxyz")
+        temporary.replace(self._folder / STATE)
+        self._done = report
+
+    def _truncate_after(self, report: int) -> None:
+        """Drop rows of a run that was stopped between table and state."""
+        path = self._folder / TABLE
+        lines = path.read_text().splitlines(keepends=True)
+        if len(lines) > report + 2:
+            path.write_text("".join(lines[: report + 2]))
+
+    def _set_potentials(self, report: int) -> None:
+        for electrode, potential in zip(
+            self._calculator.electrodes, self._protocol.potentials_at(report)
+        ):
+            if electrode.potential_V != potential:
+                self._calculator.set_potential(electrode.name, potential)
+
+    def _snapshot(self, report: int) -> Atoms:
+        snapshot = self.atoms.copy()
+        snapshot.arrays["charges"] = self.atoms.get_charges()
+        snapshot.info = {"report": report}
+        return snapshot
+
+    def _row(self, report: int) -> dict[str, Any]:
+        atoms, protocol = self.atoms, self._protocol
+        energy = atoms.get_potential_energy()
+        results = self._calculator.results
+        axis = self._membership.axis
+        fractions = unwrap(atoms.positions, atoms.cell.array, axis)[1]
+        weights = self._membership.weights(atoms, fractions).values
+        metal = measure_deposits(
+            atoms, weights, list(self._membership.elements), self._membership.distances[0], axis
+        )
+        return {
+            "time_ps": report * protocol.steps_per_report * protocol.timestep_fs / 1000,
+            "lower_V": results["electrode_potentials"][0],
+            "upper_V": results["electrode_potentials"][1],
+            "lower_charge": results["electrode_charges"][0],
+            "upper_charge": results["electrode_charges"][1],
+            "energy_eV": energy,
+            "temperature_K": atoms.get_temperature(),
+            "n_iterations": results["n_iterations"],
+            "lower_atoms": metal.electrode_atoms[0],
+            "upper_atoms": metal.electrode_atoms[1],
+            "isolated_clusters": metal.n_isolated_clusters,
+            "isolated_atoms": metal.n_isolated_atoms,
+            "lower_roughness_A": metal.roughness[0],
+            "upper_roughness_A": metal.roughness[1],
+        }
+
+
+def read_cycling(folder: Path) -> Iterator[dict[str, float]]:
+    """Yield the rows of a run's table as numbers."""
+    with (folder / TABLE).open(newline="") as file:
+        for row in csv.DictReader(file):
+            yield {key: float(value) for key, value in row.items()}
+
+
+def draw_cycling(folder: Path) -> None:
+    """Draw voltage, charge, plated atoms and roughness against time."""
+    pyplot = require("matplotlib.pyplot", extra="analysis")
+    rows = list(read_cycling(folder))
+    time = [row["time_ps"] for row in rows]
+
+    def column(key: str) -> np.ndarray:
+        return np.array([row[key] for row in rows])
+
+    figure, axes = pyplot.subplots(4, 1, figsize=(5, 8), sharex=True, layout="constrained")
+    axes[0].plot(time, column("upper_V") - column("lower_V"), color="#444444")
+    axes[0].set_ylabel("voltage (V)")
+    for name, color in (("lower", "#5e81ac"), ("upper", "#bf616a")):
+        axes[1].plot(time, column(f"{name}_charge"), color=color, label=name)
+        plated = column(f"{name}_atoms")
+        axes[2].plot(time, plated - plated[0], color=color)
+        axes[3].plot(time, column(f"{name}_roughness_A"), color=color)
+    axes[1].set_ylabel("charge (e)")
+    axes[1].legend(frameon=False)
+    axes[2].set_ylabel("plated atoms")
+    axes[3].set(xlabel="time (ps)", ylabel="roughness (Å)")
+    figure.savefig(folder / FIGURE, dpi=150)
+    pyplot.close(figure)

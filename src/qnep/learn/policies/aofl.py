@@ -1,0 +1,105 @@
+"""On-the-fly learning with a similarity screen before each reference call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qnep.learn.dynamics import Snapshot
+from qnep.learn.learner import Learner, LearningFailed, Look
+from qnep.learn.policies.window import check_counts, finish
+
+
+@dataclass(frozen=True)
+class OnTheFly:
+    """One run driven by the models; the reference is asked when they are uncertain about something new.
+
+    n_steps : length of the run.
+    retrain_after : labels after which the models are trained.
+    retrain_error : eV/Å, a true error above which they are trained at once.
+    max_returns : times that the run may go back after an alarm without getting any further.
+
+    References
+    ----------
+    AOFL, Sci. China Chem. (2025), doi:10.1007/s11426-025-2985-3: the idea. Its measures and thresholds are not public;
+    those here are ours.
+    """
+
+    n_steps: int = 10000
+    retrain_after: int = 5
+    retrain_error: float = 1.0
+    max_returns: int = 10
+    name: ClassVar[str] = "aofl"
+
+    def __post_init__(self) -> None:
+        check_counts(
+            n_steps=self.n_steps, retrain_after=self.retrain_after, max_returns=self.max_returns
+        )
+        if not self.retrain_error > 0:
+            raise ValueError(
+                f"retrain_error of the policy must be positive, got {self.retrain_error:g} eV/Å"
+            )
+
+    def begin(self, learner: Learner) -> dict[str, Any]:
+        """See `Policy`."""
+        return {
+            "sound": learner.dynamics.snapshot().as_dict(),
+            "n_returns": 0,
+            "must_train": False,
+        }
+
+    def advance(self, learner: Learner) -> None:
+        """See `Policy`."""
+        memory = learner.state.policy
+        if memory["must_train"] or learner.n_untrained >= self.retrain_after:
+            memory["must_train"] = False
+            if learner.n_untrained:
+                learner.train(f"{learner.n_untrained} new labels")
+        elif learner.dynamics.step >= self.n_steps:
+            finish(learner, f"{self.n_steps} steps are done")
+        else:
+            self._look(learner)
+            learner.save()
+
+    def _look(self, learner: Learner) -> None:
+        memory = learner.state.policy
+        look = learner.advance_and_look()
+        if look.alarm:
+            self._go_back(learner, look)
+            return
+        if look.is_uncertain:
+            self._ask_if_new(learner, look)
+        else:
+            learner.record("accept", "no gate objects", look.findings)
+        memory["sound"] = learner.dynamics.snapshot().as_dict()
+        memory["n_returns"] = 0
+
+    def _ask_if_new(self, learner: Learner, look: Look) -> None:
+        assert look.observation is not None and look.uncertainty is not None
+        known = learner.is_known(look.observation, look.uncertainty.atoms)
+        findings = [*look.findings, known]
+        if not known.fires:
+            learner.record("skip", "uncertain, but like what is labelled already", findings)
+            return
+        error = learner.label(look.observation)
+        if error > self.retrain_error:
+            learner.state.policy["must_train"] = True
+        learner.record("label", "uncertain and new", findings, error=error)
+
+    def _go_back(self, learner: Learner, look: Look) -> None:
+        """Return to the last sound configuration, label it and train; where it is known, go on in another direction."""
+        memory = learner.state.policy
+        memory["n_returns"] += 1
+        if memory["n_returns"] > self.max_returns:
+            raise LearningFailed(
+                f"{self.max_returns} returns from step {learner.dynamics.step} and still: {look.alarm}. The models "
+                "cannot pass here: enlarge the start set, or lower timestep and temperature"
+            )
+        learner.dynamics.go_back(Snapshot.from_dict(memory["sound"]))
+        learner.forget_looks()
+        n_before = learner.n_untrained
+        error = learner.label(learner.look())
+        if learner.n_untrained == n_before:
+            learner.dynamics.draw_velocities()
+        memory["must_train"] = learner.n_untrained > 0
+        learner.record("return", "alarm: back to the last sound step", look.findings, error=error)

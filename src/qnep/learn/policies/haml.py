@@ -1,0 +1,106 @@
+"""Machine-learned and reference dynamics in turns, switched by a gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qnep.learn.dynamics import Snapshot
+from qnep.learn.learner import Learner, LearningFailed, Look
+from qnep.learn.policies.window import check_counts, drive_by_reference, finish
+
+
+@dataclass(frozen=True)
+class Alternating:
+    """The models drive until the gate breaks; then the reference drives through a window, and the models are trained.
+
+    n_steps : length of the run, both drivers together.
+    window : steps of the reference after a break.
+    keep_every : steps between two frames of the window that may be trained on; those of which the similarity screen
+        knows everything are dropped.
+    max_returns : times that the run may go back after an alarm without getting any further.
+
+    References
+    ----------
+    HAML, npj Comput. Mater. (2025), doi:10.1038/s41524-025-01747-7: the scheme. Window, filter and break value here
+    are ours.
+    """
+
+    n_steps: int = 10000
+    window: int = 20
+    keep_every: int = 4
+    max_returns: int = 10
+    name: ClassVar[str] = "haml"
+
+    def __post_init__(self) -> None:
+        check_counts(
+            n_steps=self.n_steps,
+            window=self.window,
+            keep_every=self.keep_every,
+            max_returns=self.max_returns,
+        )
+
+    def begin(self, learner: Learner) -> dict[str, Any]:
+        """See `Policy`."""
+        sound = learner.dynamics.snapshot().as_dict()
+        return {"sound": sound, "n_returns": 0, "window_left": 0, "must_train": False}
+
+    def advance(self, learner: Learner) -> None:
+        """See `Policy`."""
+        memory = learner.state.policy
+        if memory["must_train"]:
+            memory["must_train"] = False
+            if learner.n_untrained:
+                learner.train(f"{learner.n_untrained} labels of a window")
+        elif learner.dynamics.step >= self.n_steps:
+            finish(learner, f"{self.n_steps} steps are done")
+        elif memory["window_left"] > 0:
+            self._continue_window(learner)
+            learner.save()
+        else:
+            self._look(learner)
+            learner.save()
+
+    def _continue_window(self, learner: Learner) -> None:
+        memory = learner.state.policy
+        n_steps = min(self.keep_every, memory["window_left"])
+        drive_by_reference(learner, n_steps)
+        memory["window_left"] -= n_steps
+        memory["must_train"] = memory["window_left"] == 0
+
+    def _look(self, learner: Learner) -> None:
+        memory = learner.state.policy
+        look = learner.advance_and_look()
+        if look.alarm:
+            self._go_back(learner, look)
+        elif look.is_uncertain:
+            self._open_window(learner, look, "the gate breaks")
+        else:
+            assert look.observation is not None
+            learner.record(
+                "accept",
+                "no gate objects",
+                look.findings,
+                distance_from_start=learner.distance_from_start(look.observation.atoms),
+            )
+            memory["sound"] = learner.dynamics.snapshot().as_dict()
+            memory["n_returns"] = 0
+
+    def _open_window(self, learner: Learner, look: Look, why: str) -> None:
+        error = learner.label(learner.look())
+        learner.state.policy["window_left"] = self.window
+        learner.record(
+            "window", f"{why}: {self.window} steps of the reference", look.findings, error=error
+        )
+
+    def _go_back(self, learner: Learner, look: Look) -> None:
+        memory = learner.state.policy
+        memory["n_returns"] += 1
+        if memory["n_returns"] > self.max_returns:
+            raise LearningFailed(
+                f"{self.max_returns} returns from step {learner.dynamics.step} and still: {look.alarm}. The models "
+                "cannot pass here: lengthen the window, or enlarge the start set"
+            )
+        learner.dynamics.go_back(Snapshot.from_dict(memory["sound"]))
+        learner.forget_looks()
+        self._open_window(learner, look, "alarm: back to the last sound step")

@@ -1,0 +1,126 @@
+"""Runs of growing length; on an alarm back to before the failure, where the reference steers to a physical path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qnep.learn.dynamics import Snapshot
+from qnep.learn.learner import Learner, LearningFailed, Look
+from qnep.learn.policies.window import check_counts, drive_by_reference, finish
+
+
+@dataclass(frozen=True)
+class InterfaceReactor:
+    """Repeats runs from the start structure until one of `n_steps` passes without an alarm.
+
+    n_steps : length of the run that must be stable.
+    first_steps : length that is asked for at first.
+    growth : factor by which the length grows when a run has reached it.
+    rewind_steps : the reference takes over so many steps before the alarm, at least.
+    window : steps of the reference.
+    keep_every : steps between two frames of the window that may be trained on.
+    max_attempts : runs from the start before the loop gives up.
+
+    References
+    ----------
+    Interface Reactor, arXiv:2604.07077: the scheme. What counts as unphysical, the lengths and the thresholds are in a
+    supplement that is not public; those here are ours.
+    """
+
+    n_steps: int = 100000
+    first_steps: int = 1000
+    growth: float = 4.0
+    rewind_steps: int = 100
+    window: int = 50
+    keep_every: int = 5
+    max_attempts: int = 50
+    name: ClassVar[str] = "interface-reactor"
+
+    def __post_init__(self) -> None:
+        check_counts(
+            n_steps=self.n_steps,
+            first_steps=self.first_steps,
+            rewind_steps=self.rewind_steps,
+            window=self.window,
+            keep_every=self.keep_every,
+            max_attempts=self.max_attempts,
+        )
+        if not self.growth > 1:
+            raise ValueError(f"growth of the policy must be above 1, got {self.growth:g}")
+
+    def begin(self, learner: Learner) -> dict[str, Any]:
+        """See `Policy`."""
+        return {
+            "length": min(self.first_steps, self.n_steps),
+            "attempt": 1,
+            "history": [learner.dynamics.snapshot().as_dict()],
+            "window_left": 0,
+            "must_train": False,
+        }
+
+    def advance(self, learner: Learner) -> None:
+        """See `Policy`."""
+        memory = learner.state.policy
+        if memory["must_train"]:
+            self._train_and_start_again(learner)
+        elif memory["window_left"] > 0:
+            self._continue_window(learner)
+        elif learner.dynamics.step >= memory["length"]:
+            self._lengthen(learner)
+        else:
+            self._look(learner)
+        learner.save()
+
+    def _train_and_start_again(self, learner: Learner) -> None:
+        memory = learner.state.policy
+        if learner.n_untrained:
+            learner.train(f"{learner.n_untrained} labels from before a failure")
+        memory["must_train"] = False
+        memory["attempt"] += 1
+        learner.start_again([learner.parts.seed, 3, memory["attempt"]])
+        memory["history"] = [learner.dynamics.snapshot().as_dict()]
+
+    def _continue_window(self, learner: Learner) -> None:
+        memory = learner.state.policy
+        n_steps = min(self.keep_every, memory["window_left"])
+        drive_by_reference(learner, n_steps)
+        memory["window_left"] -= n_steps
+        memory["must_train"] = memory["window_left"] == 0
+
+    def _lengthen(self, learner: Learner) -> None:
+        memory = learner.state.policy
+        reached = memory["length"]
+        if reached >= self.n_steps:
+            finish(learner, f"a run of {reached} steps was stable, the attempt {memory['attempt']}")
+            return
+        memory["length"] = min(round(reached * self.growth), self.n_steps)
+        learner.record("lengthen", f"{reached} steps were stable; now {memory['length']}", [])
+
+    def _look(self, learner: Learner) -> None:
+        memory = learner.state.policy
+        look = learner.advance_and_look()
+        if look.alarm or look.is_uncertain:
+            self._steer(learner, look)
+            return
+        learner.record("accept", "no gate objects", look.findings)
+        memory["history"].append(learner.dynamics.snapshot().as_dict())
+        newest = learner.dynamics.step - self.rewind_steps
+        while len(memory["history"]) > 1 and memory["history"][1]["step"] <= newest:
+            memory["history"].pop(0)
+
+    def _steer(self, learner: Learner, look: Look) -> None:
+        memory = learner.state.policy
+        if memory["attempt"] >= self.max_attempts:
+            raise LearningFailed(
+                f"{memory['attempt']} runs have failed; the last one at step {learner.dynamics.step} of "
+                f"{memory['length']}. Go on with a larger max_attempts in a new run, or look at the decisions for "
+                "what fails"
+            )
+        failed_at = learner.dynamics.step
+        learner.dynamics.go_back(Snapshot.from_dict(memory["history"][0]))
+        learner.forget_looks()
+        error = learner.label(learner.look())
+        memory["window_left"] = self.window
+        why = f"failure at step {failed_at}: {self.window} steps of the reference from {learner.dynamics.step}"
+        learner.record("steer", why, look.findings, error=error)

@@ -1,0 +1,300 @@
+"""The configuration file of a run as typed objects, and the loop that is made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from qnep.dft.backends import backend_settings
+from qnep.dft.label import Limits
+from qnep.io import read_frames
+from qnep.learn.alarms import BondJump, ClosestPair, EnergyJump, ForceCeiling, Temperature
+from qnep.learn.learner import Learner, Parts, Start
+from qnep.learn.policies import POLICIES
+from qnep.learn.reference import Reference
+from qnep.learn.similarity import SimilarityScreen
+from qnep.learn.threshold import AdaptiveThreshold
+from qnep.learn.trainer import FineTuner
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TABLES = ("dynamics", "start", "reference", "gates", "options", "trainer")
+TRAINING_TABLES = ("model", "training", "loss")
+KEYS = ("policy", "structure", "output", "pool", "seed")
+
+FREE_KEYS = {
+    "options": ("n_steps", "max_returns", "max_attempts"),
+    "reference": ("time_limit_s", "n_threads"),
+}
+"""What may change when a run is resumed."""
+
+UNCERTAINTY_OF_POLICY = {"aofl": "deviation", "haml": "grade", "interface-reactor": "deviation"}
+THRESHOLDS = {"deviation": (0.15, 0.03, 1.0), "grade": (3.0, 1.5, 10.0)}
+"""First value and limits of the adaptive threshold: eV/Å, and without unit."""
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be used; the text names the key."""
+
+
+@dataclass(frozen=True)
+class DynamicsSettings:
+    """As in `Parts`: K, fs, 1/fs, steps."""
+
+    temperature: float = 300.0
+    timestep_fs: float = 0.5
+    friction: float = 0.01
+    check_interval: int = 10
+    write_interval: int = 50
+
+
+@dataclass(frozen=True)
+class StartSettings:
+    """As in `Start`; structures and models are files."""
+
+    n_perturbed: int = 10
+    amplitude: float = 0.1
+    strain: float = 0.02
+    md_steps: int = 0
+    md_temperature: float = 600.0
+    md_stride: int = 10
+    structures: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """Backend of the labels, limits of one label, eV/Å, and of its wall time, s."""
+
+    backend: str = "tblite"
+    net_force: float = 1.0
+    force: float = 25.0
+    time_limit_s: float = 7200.0
+    n_threads: int = 1
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Thresholds of the gates.
+
+    uncertainty : "deviation" or "grade"; empty: as the policy has it.
+    tolerated_error : eV/Å, force error that the adaptive threshold is calibrated to.
+    threshold : first value, lower and upper limit of the adaptive threshold; three equal numbers fix it.
+    similarity : distance in units of the spread of the data.
+    closest_pair : in sums of covalent radii.
+    temperature_excess : fraction of the temperature.
+    energy_jump : eV per atom between two looks; bond_jump : bonds; force_ceiling : eV/Å.
+    """
+
+    uncertainty: str = ""
+    tolerated_error: float = 0.25
+    threshold: tuple[float, ...] = ()
+    similarity: float = 0.1
+    closest_pair: float = 0.6
+    temperature_excess: float = 0.5
+    energy_jump: float = 0.1
+    bond_jump: float = 4.0
+    force_ceiling: float = 25.0
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """As in `FineTuner`."""
+
+    fine_tune_epochs: int = 30
+    fine_tune_rate: float = 3e-3
+    n_replay: int = 0
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration file: where it is, and its tables as they are written there."""
+
+    path: Path
+    tables: dict[str, Any]
+
+    @property
+    def output(self) -> Path:
+        """Folder of the run."""
+        return self.path.parent / str(self.tables.get("output", self.path.stem))
+
+    @property
+    def structure(self) -> Path:
+        """File of the structure that the run begins with."""
+        return self.path.parent / str(self.tables["structure"])
+
+    @property
+    def digest(self) -> str:
+        """Characters that change with everything that decides the course of a run."""
+        fixed = {
+            name: {key: value for key, value in table.items() if key not in FREE_KEYS.get(name, ())}
+            if isinstance(table, Mapping)
+            else table
+            for name, table in self.tables.items()
+            if name != "output"
+        }
+        text = json.dumps(fixed, sort_keys=True, default=str).encode()
+        return hashlib.sha256(text + self.structure.read_bytes()).hexdigest()[:16]
+
+
+def read_configuration(path: Path) -> Configuration:
+    """Read a TOML file; paths in it are relative to its folder.
+
+    Raises
+    ------
+    ConfigurationError : not TOML, unknown keys or tables, no policy or structure.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as failure:
+        raise ConfigurationError(f"{path}: not TOML: {failure}") from failure
+    for name, value in tables.items():
+        if name not in (*KEYS, *TABLES, *TRAINING_TABLES):
+            known = ", ".join([*KEYS, *(f"[{table}]" for table in (*TABLES, *TRAINING_TABLES))])
+            raise ConfigurationError(f"{path}: unknown key {name!r}; there are {known}")
+        if isinstance(value, Mapping) == (name in KEYS):
+            raise ConfigurationError(
+                f"{path}: {name} must be {'a value' if name in KEYS else 'a table'}"
+            )
+    if tables.get("policy") not in POLICIES:
+        raise ConfigurationError(
+            f"{path}: policy must be one of {', '.join(POLICIES)}, got {tables.get('policy')!r}"
+        )
+    if "structure" not in tables:
+        raise ConfigurationError(f"{path}: structure, the file to begin with, is missing")
+    return Configuration(path, tables)
+
+
+def make_learner(configuration: Configuration, resume: bool) -> Learner:
+    """Return the loop that a configuration describes.
+
+    Raises
+    ------
+    ConfigurationError, SettingsError : a value that cannot be used.
+    StateError, PoolError : the run or the pool on disk does not fit.
+    """
+    from qnep._optional import require
+
+    require("torch", extra="train")
+    path, tables = configuration.path, configuration.tables
+    try:
+        training = _training_settings(configuration)
+        elements = training.model.elements
+        dynamics: DynamicsSettings = _build(DynamicsSettings, configuration, "dynamics")
+        values = {
+            "atoms": _read_structure(configuration.structure, elements),
+            "policy": _build(POLICIES[tables["policy"]], configuration, "options"),
+            "start": _make_start(configuration, elements),
+            "trainer": FineTuner(
+                training, **vars(_build(TrainerSettings, configuration, "trainer"))
+            ),
+            "seed": int(tables.get("seed", 0)),
+            **vars(dynamics),
+        }
+        values |= _gates(configuration, dynamics.temperature)
+        _check_committee(values["uncertainty"], training.training.members, values["start"].models)
+        parts = Parts(reference=_make_reference(configuration, elements), **values)
+    except ValueError as failure:
+        text = str(failure)
+        if text.startswith(str(path)):
+            raise
+        raise ConfigurationError(f"{path}: {text}") from failure
+    return Learner(parts, configuration.output, configuration.digest, resume)
+
+
+def _build(kind: type, configuration: Configuration, name: str) -> Any:
+    """Return the typed object of a table."""
+    from qnep.train.settings import build_from_table
+
+    table = configuration.tables.get(name, {})
+    return build_from_table(kind, table, f"{configuration.path}, [{name}]")
+
+
+def _training_settings(configuration: Configuration) -> Any:
+    """Return the settings of `qnep train` in the file, with the seed of the run."""
+    from qnep.train.settings import settings_of_tables
+
+    tables = {k: v for k, v in configuration.tables.items() if k in TRAINING_TABLES}
+    settings = settings_of_tables(tables, str(configuration.path))
+    seed = int(configuration.tables.get("seed", 0))
+    return replace(settings, training=replace(settings.training, seed=seed))
+
+
+def _read_structure(path: Path, elements: Sequence[str]) -> Atoms:
+    """Return the last structure of a file; raises ValueError for elements that the model will not know."""
+    atoms = read_frames(path)[-1]
+    unknown = sorted(set(atoms.get_chemical_symbols()) - set(elements))
+    if unknown:
+        raise ValueError(
+            f"the model has the elements {' '.join(elements)}, {path} holds {' '.join(unknown)} too"
+        )
+    return atoms
+
+
+def _make_start(configuration: Configuration, elements: Sequence[str]) -> Start:
+    folder = configuration.path.parent
+    values = vars(_build(StartSettings, configuration, "start"))
+    structures = tuple(_read_structure(folder / name, elements) for name in values["structures"])
+    models = tuple(folder / name for name in values["models"])
+    return Start(**{**values, "structures": structures, "models": models})
+
+
+def _gates(configuration: Configuration, temperature: float) -> dict[str, Any]:
+    """Return alarms, uncertainty, threshold and screen under the names of `Parts`."""
+    settings: GateSettings = _build(GateSettings, configuration, "gates")
+    uncertainty = settings.uncertainty or UNCERTAINTY_OF_POLICY[configuration.tables["policy"]]
+    if uncertainty not in THRESHOLDS:
+        raise ValueError(f"uncertainty must be one of {', '.join(THRESHOLDS)}, got {uncertainty!r}")
+    numbers = settings.threshold or THRESHOLDS[uncertainty]
+    if len(numbers) != 3:
+        raise ValueError(f"threshold needs first value, lower and upper limit, got {numbers}")
+    return {
+        "uncertainty": uncertainty,
+        "threshold": AdaptiveThreshold(settings.tolerated_error, *numbers),
+        "screen": SimilarityScreen(settings.similarity),
+        "alarms": [
+            ClosestPair(settings.closest_pair),
+            Temperature(temperature, settings.temperature_excess),
+            EnergyJump(settings.energy_jump),
+            BondJump(settings.bond_jump),
+            ForceCeiling(settings.force_ceiling),
+        ],
+    }
+
+
+def _check_committee(uncertainty: str, n_members: int, models: Sequence[Path]) -> None:
+    if uncertainty == "deviation" and (n_members < 2 or len(models) == 1):
+        raise ValueError(
+            "the force deviation needs a committee: set members = 4 in [training] and give several models or none, "
+            'or set uncertainty = "grade" in [gates]'
+        )
+
+
+def _make_reference(configuration: Configuration, elements: Sequence[str]) -> Reference:
+    """Return the reference with its pool; `settings` of the table change the preset of the backend."""
+    table = dict(configuration.tables.get("reference", {}))
+    changes = table.pop("settings", {})
+    bare = Configuration(configuration.path, {"reference": table})
+    settings: ReferenceSettings = _build(ReferenceSettings, bare, "reference")
+    configuration.output.mkdir(parents=True, exist_ok=True)
+    name = configuration.tables.get("pool")
+    path = configuration.path.parent / name if name else configuration.output / "pool.db"
+    return Reference(
+        path,
+        settings.backend,
+        elements,
+        backend_settings(settings.backend, **changes),
+        Limits(settings.net_force, settings.force),
+        settings.time_limit_s,
+        settings.n_threads,
+    )

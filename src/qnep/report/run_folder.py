@@ -1,0 +1,133 @@
+"""What lies in the folder of a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from qnep.analysis.findings import Chart, Findings, Series
+from qnep.report.model_card import card_text, is_model, model_facts
+from qnep.report.page import RunFacts
+from qnep.report.thermo_log import thermo_charts
+
+_TRAJECTORIES = (
+    "*.lammpstrj", "*.lammpstrj.gz", "*.dump", "*.dump.gz", "dump.xyz", "movie.xyz", "*.extxyz", "*.xyz"
+)  # fmt: skip
+_LOGS = ("log.lammps", "*.lammps.log", "log.*", "*.log")
+_INPUTS = ("in.*", "*.in", "plumed*.dat", "run.in")
+_LARGEST_TEXT = 20000  # characters of an input file that are shown
+
+
+class RunFolder:
+    """A folder with a run and, maybe, its analysis.
+
+    Parameters
+    ----------
+    path : of the folder.
+
+    Raises
+    ------
+    ValueError : where there is no such folder.
+    """
+
+    def __init__(self, path: Path):
+        if not path.is_dir():
+            raise ValueError(f"no such folder: {path}")
+        self.path = path
+
+    def findings_files(self) -> list[Path]:
+        """Return ``findings.json`` in the folder and the folders in it, sorted."""
+        return sorted([*self.path.glob("findings.json"), *self.path.glob("*/findings.json")])
+
+    def trajectories(self) -> list[Path]:
+        """Return files that look like trajectories, sorted."""
+        return self._find(_TRAJECTORIES)
+
+    def facts(self) -> RunFacts:
+        """Return what the report tells about the run: settings, model, input files."""
+        model_files = [path for path in self._find(("*.txt",)) if is_model(path)]
+        texts = {path.name: _beginning(path) for path in self._find(_INPUTS)}
+        facts: dict[str, Any] = {"folder": self.path.resolve().name}
+        for path in self._find(("*.json",)):
+            if path.name not in ("findings.json", "state.json"):
+                facts |= _flat_settings(path)
+        model: dict[str, str] = {}
+        if model_files:
+            model = model_facts(model_files[0])
+            card = card_text(model_files[0])
+            texts |= {"model card": card} if card else {}
+            if len(model_files) > 1:
+                model["others"] = ", ".join(path.name for path in model_files[1:])
+        return RunFacts(f"Report of {self.path.resolve().name}", facts, model, texts)
+
+    def history(self) -> Findings:
+        """Return charts of the run's own output: thermo of its log, table of a deposition."""
+        findings = Findings()
+        logs = [path for path in self._find(_LOGS) if path.suffix not in (".gz", ".json")]
+        for path in logs:
+            charts = thermo_charts(path)
+            if charts:
+                findings.charts += charts
+                break
+        table = self.path / "deposition.csv"
+        if table.is_file():
+            findings.charts += table_charts(table, "Deposition protocol")
+        return findings
+
+    def _find(self, patterns: Iterable[str]) -> list[Path]:
+        found = {p for pattern in patterns for p in self.path.glob(pattern) if p.is_file()}
+        return sorted(found)
+
+
+def _beginning(path: Path) -> str:
+    text = path.read_text(errors="replace")
+    return text if len(text) <= _LARGEST_TEXT else text[:_LARGEST_TEXT] + "\n..."
+
+
+def _flat_settings(path: Path) -> dict[str, Any]:
+    """Return the plain values of a small JSON object; nothing for other files."""
+    if path.stat().st_size > _LARGEST_TEXT:
+        return {}
+    try:
+        data = json.loads(path.read_text())
+    except ValueError:
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    return {k: v for k, v in data.items() if isinstance(v, (str, int, float, bool)) and v != ""}
+
+
+def table_charts(path: Path, section: str) -> list[Chart]:
+    """Return one chart for each numeric column of a CSV table, against its first column."""
+    with path.open(newline="") as file:
+        lines = [line for line in file if not line.startswith("#")]
+    rows = list(csv.reader(lines))
+    if len(rows) < 2:
+        return []
+    header, columns = rows[0], list(zip(*rows[1:]))
+    x = _floats(columns[0])
+    if x is None:
+        return []
+    return [
+        Chart(
+            f"{path.stem}_{k}",
+            section,
+            name,
+            f"From {path.name}.",
+            header[0],
+            name,
+            [Series(name, x, y)],
+        )
+        for k, name in enumerate(header)
+        if k and (y := _floats(columns[k])) is not None
+    ]
+
+
+def _floats(texts: Iterable[str]) -> list[float] | None:
+    try:
+        return [float(text) if text else float("nan") for text in texts]
+    except ValueError:
+        return None

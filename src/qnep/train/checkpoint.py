@@ -1,0 +1,46 @@
+"""Checkpoints: arrays and plain JSON in one .npz, written at once or not at all; reading executes no code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_META = "meta"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read or belongs to something else."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by new content; a reader, or a kill at any moment, sees the old or the new one."""
+    temporary = path.with_name(path.name + f".{os.getpid()}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_checkpoint(path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """Write arrays and JSON data."""
+    buffer = io.BytesIO()
+    text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
+    np.savez(buffer, allow_pickle=False, **{_META: text}, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote; raises CheckpointError for anything else."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return arrays, json.loads(arrays.pop(_META).tobytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as failure:
+        raise CheckpointError(f"{path}: not a checkpoint that can be read: {failure}") from failure

@@ -1,0 +1,82 @@
+"""The command `qnep train`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qnep.train.settings import Settings
+
+_OPTIONS: tuple[tuple[str, type, str], ...] = (
+    ("epochs", int, "passes over the data"),
+    ("batch_size", int, "structures per step, 0: chosen"),
+    ("learning_rate", float, "of Adam, after warm-up"),
+    ("polish_rounds", int, "rounds of 20 L-BFGS steps after Adam"),
+    ("validation_fraction", float, "of the structures, held out by trajectory"),
+    ("test_fraction", float, "of the structures, held out by trajectory"),
+    ("patience", int, "epochs without a better validation error before stopping"),
+    ("members", int, "size of a committee"),
+    ("processes", int, "data-parallel processes"),
+    ("seed", int, "of all random numbers"),
+    ("output", str, "folder of the results"),
+    ("fine_tune", str, "model file to start from"),
+)
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser of `qnep train`."""
+    parser = subparsers.add_parser("train", help="fit a model to labelled structures")
+    parser.add_argument("config", help="nep.in, or a .toml file with [model], [training], [loss]")
+    parser.add_argument("--check", action="store_true", help="look at the data and stop")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the checkpoint in the output folder"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    for name, kind, meaning in _OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=meaning, dest=name)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check the data, or train."""
+    from qnep._optional import require
+
+    require("torch", extra="train")
+    from qnep.train.settings import read_settings
+
+    settings = _with_options(read_settings(options.config), options)
+    if options.check:
+        _check(settings)
+    else:
+        _train(settings, options)
+
+
+def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
+    given: dict[str, Any] = {
+        name: getattr(options, name)
+        for name, _, _ in _OPTIONS
+        if getattr(options, name) is not None
+    }
+    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, **given))
+
+
+def _check(settings: Settings) -> None:
+    from qnep.train.dataset import load_frames
+    from qnep.train.hygiene import check_frames, format_findings
+
+    elements = settings.model.elements
+    print(format_findings(check_frames(load_frames(settings.training.data, elements), elements)))
+
+
+def _train(settings: Settings, options: argparse.Namespace) -> None:
+    import logging
+
+    from qnep.train.trainer import train
+
+    logging.getLogger("qnep.train").setLevel(logging.INFO)
+    logging.getLogger().handlers[0].setLevel(logging.INFO)
+    result = train(settings, resume=options.resume, show_progress=not options.quiet)
+    for folder in result.folders:
+        print(f"model, errors, plots and card: {folder}")

@@ -1,0 +1,413 @@
+"""Settings of a training run as typed objects, from a TOML file or from GPUMD's nep.in."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qnep.train.loss import LossWeights
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from qnep.model import Model
+
+N_FLAGS = 6
+LARGEST_CUTOFF = 20.0  # Å; beyond it a NEP is a mistake rather than a choice
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the text says what was wanted and what came."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What kind of model is trained; names and defaults as in nep.in, lengths in Å.
+
+    cutoff : R_radial, R_angular of all types, or such a pair for each type.
+    l_max : largest l of three bodies, then up to six flags for 222 1111 112 123 233 134.
+    zbl : outer radius of the universal repulsion, 0 for none.
+    zbl_typewise_factor : of the covalent radii, 0 for the plain form.
+    zbl_pairs : flexible form, ten numbers for each unordered pair of types as at the end of a model file.
+    zbl_from_data : make `zbl_pairs` from the shortest distances in the data, with `zbl` as the largest outer radius.
+    """
+
+    elements: tuple[str, ...]
+    charge_mode: int = 0
+    cutoff: tuple[float, ...] = (8.0, 4.0)
+    n_max: tuple[int, int] = (6, 6)
+    basis_size: tuple[int, int] = (6, 6)
+    l_max: tuple[int, ...] = (4, 1)
+    neurons: int = 30
+    zbl: float = 0.0
+    zbl_typewise_factor: float = 0.0
+    zbl_pairs: tuple[float, ...] = ()
+    zbl_from_data: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.elements:
+            raise SettingsError("no elements: give `type` (nep.in) or `elements` (TOML)")
+        if self.charge_mode not in (0, 1, 2):
+            raise SettingsError(f"charge_mode must be 0, 1 or 2, got {self.charge_mode}")
+        if len(self.cutoff) not in (2, 2 * len(self.elements)):
+            raise SettingsError(
+                f"cutoff needs 2 numbers or 2 for each of {len(self.elements)} types, "
+                f"got {len(self.cutoff)}"
+            )
+        n_pairs = len(self.elements) * (len(self.elements) + 1) // 2
+        if len(self.zbl_pairs) not in (0, 10 * n_pairs):
+            raise SettingsError(
+                f"flexible ZBL needs 10 numbers for each of {n_pairs} pairs of types, "
+                f"got {len(self.zbl_pairs)}"
+            )
+        if self.zbl_from_data and not self.zbl:
+            raise SettingsError("zbl_from_data needs zbl, the largest outer radius in Å")
+        if self.charge_mode and len(set(zip(self.cutoff[::2], self.cutoff[1::2]))) > 1:
+            raise SettingsError("a model with charges needs the same cutoffs for all types")
+        for radial, angular in zip(self.cutoff[::2], self.cutoff[1::2]):
+            if not 0 < angular <= radial <= LARGEST_CUTOFF:
+                raise SettingsError(
+                    "cutoffs must satisfy 0 < angular <= radial <= "
+                    f"{LARGEST_CUTOFF:g} Å, got {radial:g} and {angular:g}"
+                )
+
+    @property
+    def has_repulsion(self) -> bool:
+        return self.zbl > 0 or len(self.zbl_pairs) > 0
+
+    def make_model(self) -> Model:
+        """Return the model with all parameters zero; raises ModelError for settings that no model can have."""
+        from qnep.model import Model
+
+        model = Model()
+        model.elements = list(self.elements)
+        model.charge_mode = self.charge_mode
+        if self.zbl_pairs:
+            model.zbl = "flexible"
+        elif self.zbl:
+            model.zbl = "typewise" if self.zbl_typewise_factor else "universal"
+            model.zbl_inner_cutoff, model.zbl_outer_cutoff = self.zbl / 2, self.zbl
+            model.zbl_typewise_factor = self.zbl_typewise_factor
+        n_copies = len(self.elements) if len(self.cutoff) == 2 else 1
+        model.radial_cutoffs = list(self.cutoff[::2]) * n_copies
+        model.angular_cutoffs = list(self.cutoff[1::2]) * n_copies
+        model.has_uniform_cutoffs = len(self.cutoff) == 2
+        model.n_max_radial, model.n_max_angular = self.n_max
+        model.basis_size_radial, model.basis_size_angular = self.basis_size
+        model.l_max = self.l_max[0]
+        flags = self.l_max[1:]
+        model.invariants = [bool(flag) for flag in flags] + [False] * (N_FLAGS - len(flags))
+        model.n_neurons = self.neurons
+        model.parameters = np.concatenate([np.zeros(model.zbl_offset), self.zbl_pairs])
+        model.check()
+        return model
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained.
+
+    data, validation, test : files of labelled structures; without files for the last two, fractions of the
+        trajectories in `data` are held out.
+    epochs, batch_size : passes over the data; structures per step, 0: chosen.
+    learning_rate, final_learning_rate : Adam's, after warm-up and at the end of the cosine.
+    warm_up_steps : with a linearly growing learning rate.
+    weight_decay : decoupled, of weights and coefficients.
+    smoothness : of the start: the coefficient of the k-th radial function begins with a size of (1 + k)^-smoothness.
+        0.5 suits a single material; 1 keeps a model of few and diverse structures from wiggling between them.
+    initial_charges : e, of each element, to begin with; without Born charges in the data the fit hardly leaves the
+        neighbourhood of where it begins, so this decides their signs. Empty: 0.
+    gradient_clip : gradients longer than so many running means are shortened, 0: never.
+    averaging : of the parameters over the last 1/(1 - averaging) steps; the average is the result.
+    optimizer : "adam" or "snes".
+    polish_rounds : rounds of 20 L-BFGS steps on all data after that.
+    patience : epochs without a better validation error before stopping, 0: never stop.
+    members, bootstrap : size of a committee; each member sees a resampled data set.
+    fine_tune : model file to start from; replay, n_replay : older data of which so many structures join, 0: all.
+    new_weight : weight of new structures against replayed ones.
+    baseline : "package.module:function" that returns an ASE calculator whose energies, forces and stress are taken off
+        the labels (for instance charge equilibration at constant total charge).
+    precision : "single" or "double"; processes : data-parallel workers; device : "cpu", "cuda" or "auto".
+    memory_GB : tables beyond this are kept on disk and streamed, 0: four fifths of what is free.
+    """
+
+    data: tuple[str, ...] = ("train.xyz",)
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    validation_fraction: float = 0.0
+    test_fraction: float = 0.0
+    epochs: int = 300
+    batch_size: int = 0
+    learning_rate: float = 5e-3
+    final_learning_rate: float = 1e-5
+    warm_up_steps: int = 200
+    weight_decay: float = 0.0
+    smoothness: float = 0.5
+    initial_charges: tuple[float, ...] = ()
+    gradient_clip: float = 10.0
+    averaging: float = 0.99
+    optimizer: str = "adam"
+    population: int = 50
+    polish_rounds: int = 0
+    patience: int = 0
+    energy_shift: bool = True
+    members: int = 1
+    bootstrap: bool = False
+    fine_tune: str = ""
+    replay: tuple[str, ...] = ()
+    n_replay: int = 0
+    new_weight: float = 1.0
+    baseline: str = ""
+    precision: str = "single"
+    processes: int = 1
+    device: str = "auto"
+    memory_GB: float = 0.0
+    seed: int = 0
+    output: str = "."
+
+    def __post_init__(self) -> None:
+        choices = {
+            "optimizer": ("adam", "snes"),
+            "precision": ("single", "double"),
+            "device": ("auto", "cpu", "cuda"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        if self.epochs < 0 or self.members < 1 or self.processes < 1:
+            raise SettingsError("epochs must not be negative, members and processes at least 1")
+        for name in ("validation_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(
+                    f"{name} must be at least 0 and below 1, got {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole run; `notes` says which keywords of a nep.in were ignored and why."""
+
+    model: ModelSettings
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    loss: LossWeights = field(default_factory=LossWeights)
+    notes: tuple[str, ...] = ()
+
+
+def read_settings(path: str | Path) -> Settings:
+    """Read a TOML file with the tables [model], [training], [loss], or a nep.in.
+
+    Paths in it are relative to its folder.
+
+    Raises
+    ------
+    SettingsError : a key or value that is not understood, with its line or name.
+    """
+    path = Path(path)
+    settings = _from_toml(path) if path.suffix.lower() == ".toml" else _from_nep_in(path)
+    folder = path.parent
+    training = settings.training
+    located: dict[str, Any] = {
+        name: tuple(str(folder / item) for item in getattr(training, name))
+        for name in ("data", "validation", "test", "replay")
+    }
+    located["fine_tune"] = str(folder / training.fine_tune) if training.fine_tune else ""
+    located["output"] = str(folder / training.output)
+    return dataclasses.replace(settings, training=dataclasses.replace(training, **located))
+
+
+def _from_toml(path: Path) -> Settings:
+    try:
+        tables = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as failure:
+        raise SettingsError(f"{path}: not TOML: {failure}") from failure
+    return settings_of_tables(tables, str(path))
+
+
+def settings_of_tables(tables: Mapping[str, Any], where: str) -> Settings:
+    """Return the settings of the tables [model], [training], [loss]; raises SettingsError for anything else."""
+    unknown = sorted(set(tables) - {"model", "training", "loss"})
+    if unknown:
+        raise SettingsError(
+            f"{where}: unknown table [{unknown[0]}]; there are [model], [training], [loss]"
+        )
+    return Settings(
+        model=build_from_table(ModelSettings, tables.get("model", {}), f"{where}, [model]"),
+        training=build_from_table(
+            TrainingSettings, tables.get("training", {}), f"{where}, [training]"
+        ),
+        loss=build_from_table(LossWeights, tables.get("loss", {}), f"{where}, [loss]"),
+    )
+
+
+def build_from_table(kind: type, table: Mapping[str, Any], where: str) -> Any:
+    """Return a dataclass with the values of a table; raises SettingsError naming the key that does not fit."""
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            raise SettingsError(f"{where}: unknown key {key!r}; there are {', '.join(known)}")
+        if isinstance(value, str) and key in ("data", "validation", "test", "replay"):
+            value = (value,)
+        wanted = str(known[key].type)
+        value = tuple(value) if isinstance(value, list) else value
+        _check_type(value, wanted, f"{where}: {key}")
+        values[key] = value
+    try:
+        return kind(**values)
+    except TypeError as failure:
+        raise SettingsError(f"{where}: {failure}") from failure
+    except SettingsError as failure:
+        raise SettingsError(f"{where}: {failure}") from failure
+
+
+def _check_type(value: Any, wanted: str, where: str) -> None:
+    accepted: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+        "str": (str,),
+    }
+    types = accepted.get(wanted, (tuple,))
+    if not isinstance(value, types) or (isinstance(value, bool) and wanted != "bool"):
+        raise SettingsError(f"{where} must be {wanted}, got {value!r}")
+
+
+@dataclass
+class _NepIn:
+    """What has been read of a nep.in so far."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _set_cutoff(state: _NepIn, words: list[str]) -> None:
+    state.model["cutoff"] = tuple(map(float, words))
+
+
+def _set_type(state: _NepIn, words: list[str]) -> None:
+    if int(words[0]) != len(words) - 1:
+        raise ValueError(f"{words[0]} types announced, {len(words) - 1} given")
+    state.model["elements"] = tuple(words[1:])
+
+
+def _set_version(state: _NepIn, words: list[str]) -> None:
+    if words[0] != "4":
+        raise ValueError("only version 4 can be trained")
+
+
+def _set_model_type(state: _NepIn, words: list[str]) -> None:
+    if words[0] != "0":
+        raise ValueError("only potentials (0) can be trained here")
+
+
+def _set_prediction(state: _NepIn, words: list[str]) -> None:
+    if words[0] != "0":
+        raise ValueError("for predictions use `qnep eval nep.txt structures.xyz`")
+
+
+def _set_fine_tune(state: _NepIn, words: list[str]) -> None:
+    state.training["fine_tune"] = words[0]
+
+
+def _model(name: str, convert: Callable[[list[str]], Any]) -> Callable[[_NepIn, list[str]], None]:
+    return lambda state, words: state.model.__setitem__(name, convert(words))
+
+
+def _weight(name: str) -> Callable[[_NepIn, list[str]], None]:
+    return lambda state, words: state.loss.__setitem__(name, float(words[0]))
+
+
+def _integers(words: list[str]) -> tuple[int, ...]:
+    return tuple(map(int, words))
+
+
+_NEP_IN: dict[str, Callable[[_NepIn, list[str]], None]] = {
+    "type": _set_type,
+    "version": _set_version,
+    "model_type": _set_model_type,
+    "mode": _set_model_type,
+    "prediction": _set_prediction,
+    "cutoff": _set_cutoff,
+    "n_max": _model("n_max", _integers),
+    "basis_size": _model("basis_size", _integers),
+    "l_max": _model("l_max", _integers),
+    "neuron": _model("neurons", lambda words: int(words[0])),
+    "charge_mode": _model("charge_mode", lambda words: int(words[0])),
+    "zbl": _model("zbl", lambda words: float(words[0])),
+    "use_typewise_cutoff_zbl": _model(
+        "zbl_typewise_factor", lambda words: float(words[0]) if words else 0.7
+    ),
+    "lambda_e": _weight("energy"),
+    "lambda_f": _weight("force"),
+    "lambda_v": _weight("virial"),
+    "lambda_q": _weight("charge"),
+    "lambda_z": _weight("born"),
+    "lambda_shear": _weight("shear"),
+    "force_delta": _weight("force_delta"),
+    "type_weight": lambda state, words: state.loss.__setitem__(
+        "elements", tuple(map(float, words))
+    ),
+    "fine_tune": _set_fine_tune,
+}
+_IGNORED = {
+    "generation": "epochs count here, see --epochs",
+    "population": "belongs to the evolution strategy",
+    "sigma0": "belongs to the evolution strategy",
+    "initial_para": "the start is scaled to the data",
+    "lambda_1": "weight decay and early stopping regularise here",
+    "lambda_2": "weight decay and early stopping regularise here",
+    "batch": "gradients want small batches, see --batch-size",
+    "save_potential": "every epoch is saved",
+    "output_interval": "every epoch is reported",
+    "output_descriptor": "see `qnep eval`",
+    "import_q_scaler": "fine-tuning keeps the scaling factors",
+    "start_lr": "see --learning-rate",
+    "stop_lr": "see the key final_learning_rate",
+    "epoch": "see --epochs",
+}
+
+
+def _from_nep_in(path: Path) -> Settings:
+    state = _NepIn()
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        keyword, values = words[0].lower(), words[1:]
+        if keyword in _IGNORED:
+            state.notes.append(f"{keyword} is ignored: {_IGNORED[keyword]}")
+        elif keyword not in _NEP_IN:
+            raise SettingsError(f"{path}, line {number}: unknown keyword {keyword!r}")
+        else:
+            try:
+                _NEP_IN[keyword](state, values)
+            except (ValueError, IndexError) as failure:
+                raise SettingsError(
+                    f"{path}, line {number}: {line.strip()!r}: {failure}"
+                ) from failure
+    if "zbl" in state.model and (path.parent / "zbl.in").exists():
+        numbers = (path.parent / "zbl.in").read_text().split()
+        state.model["zbl_pairs"] = tuple(map(float, numbers))
+    if (path.parent / "test.xyz").exists():
+        state.training["test"] = ("test.xyz",)
+    if "elements" not in state.model:
+        raise SettingsError(f"{path}: no `type` line")
+    return Settings(
+        ModelSettings(**state.model),
+        TrainingSettings(**state.training),
+        LossWeights(**state.loss),
+        tuple(state.notes),
+    )

@@ -1,0 +1,137 @@
+"""Perfect, molten and half-molten NaF, nuclei of known size and turn, and what must not be taken for NaF."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from scipy.spatial.transform import Rotation
+
+from qnep.analysis import Frame
+from qnep.analysis.bonds import neighbor_pairs
+from qnep.analysis.crystals import NAF, SODIUM, Lattice, find_crystals
+
+pytest.importorskip("ovito")
+
+EDGE = 4.63  # Å, NaF
+HOT = 0.15  # Å per coordinate, about that of NaF at 700 K
+
+
+def naf(n=5):
+    return bulk("NaF", "rocksalt", a=EDGE, cubic=True).repeat(n)
+
+
+def shake(atoms, sigma, seed=0):
+    atoms = atoms.copy()
+    atoms.positions += np.random.default_rng(seed).normal(size=atoms.positions.shape) * sigma
+    return atoms
+
+
+def molten(atoms, seed=1):
+    """The ions where a soft repulsion between all of them leaves random points: a liquid without order.
+
+    Random points are pushed apart until none is nearer than 2 Å; densities stay those of the crystal.
+    """
+    rng = np.random.default_rng(seed)
+    atoms = atoms.copy()
+    atoms.positions = rng.random((len(atoms), 3)) @ atoms.cell
+    for _ in range(60):
+        frame = Frame.from_ase(atoms)
+        i, j, vector = neighbor_pairs(frame, 2.1, vectors=True)
+        distance = np.linalg.norm(vector, axis=1)
+        push = 0.5 * ((2.1 - distance) / np.maximum(distance, 1e-3))[:, None] * vector
+        np.add.at(atoms.positions, i, -push)
+        np.add.at(atoms.positions, j, push)
+    return atoms
+
+
+@pytest.mark.parametrize("sigma", [0.0, HOT])
+def test_perfect_crystal(sigma):
+    state = find_crystals(Frame.from_ase(shake(naf(), sigma)), NAF)
+    assert state.fraction == 1.0
+    assert [one.size for one in state.nuclei] == [1000]
+    assert state.n_amorphous == 0
+
+
+def test_molten():
+    state = find_crystals(Frame.from_ase(molten(naf())), NAF)
+    assert state.fraction < 0.02
+    assert state.n_amorphous > 300
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_half_molten(seed):
+    """A box whose upper half is molten: the fraction is within 5 % of the truth."""
+    solid = shake(naf(6), HOT, seed)
+    cell = solid.cell.copy()
+    cell[2, 2] *= 2
+    liquid = molten(naf(6), seed + 10)
+    liquid.positions[:, 2] %= 6 * EDGE
+    liquid.positions[:, 2] += 6 * EDGE
+    both = solid + liquid
+    both.set_cell(cell)
+    state = find_crystals(Frame.from_ase(both), NAF)
+    assert state.fraction == pytest.approx(0.5, rel=0.05)
+    assert len(state.nuclei) == 1
+
+
+def test_sodium_is_not_naf_and_the_other_way_round():
+    metal = shake(bulk("Na", "bcc", a=4.22, cubic=True).repeat(5), 0.2)
+    assert find_crystals(Frame.from_ase(metal), SODIUM).fraction == 1.0
+    assert find_crystals(Frame.from_ase(metal), NAF).nuclei == []
+    assert find_crystals(Frame.from_ase(shake(naf(), HOT)), SODIUM).nuclei == []
+
+
+def test_fluorite_is_not_rocksalt():
+    """Na2O has an fcc sublattice too, with sodium in its tetrahedral holes."""
+    oxide = bulk("ONa2", "fluorite", a=5.55, cubic=True).repeat(4)
+    assert find_crystals(Frame.from_ase(oxide), Lattice.parse("rocksalt:Na,O")).nuclei == []
+
+
+def test_nucleus_size_place_and_orientation():
+    """A turned cube of 7 x 7 x 7 ions across the corner of the box: all but its 8 corners are found."""
+    cube = naf(4)
+    cube = cube[(cube.positions < 3.2 * EDGE).all(axis=1)]
+    turn = Rotation.from_euler("xyz", [12.0, 25.0, 40.0], degrees=True)
+    positions = turn.apply(cube.positions - cube.positions.mean(axis=0))
+    box = np.eye(3) * 60.0
+    frame = Frame((positions + 59.0) % 60.0, cube.numbers, box, np.ones(3, dtype=bool))
+    (nucleus,) = find_crystals(frame, NAF).nuclei
+    assert len(cube) == 343
+    assert nucleus.size == 343 - 8
+    assert nucleus.center == pytest.approx([59.0] * 3, abs=1e-6)
+    assert nucleus.sphericity == pytest.approx(1.0, abs=1e-6)
+    apart = Rotation.from_matrix(nucleus.axes.T).inv() * turn
+    assert apart.reduce(Rotation.create_group("O")).magnitude() < 1e-6
+    assert nucleus.orientation_spread < 1e-4
+
+
+def test_contact_angle_of_a_half_ball():
+    """A half ball has a contact angle of 90°; the ions' raggedness costs a few degrees."""
+    ball = naf(10)
+    center = np.array([5 * EDGE, 5 * EDGE, 5 * EDGE - 0.1])
+    away = ball.positions - center
+    ball = ball[(np.linalg.norm(away, axis=1) < 18.0) & (away[:, 2] > 0)]
+    ball.set_cell([80, 80, 80])
+    (nucleus,) = find_crystals(Frame.from_ase(ball), NAF).nuclei
+    assert nucleus.contact_angle == pytest.approx(90.0, abs=8.0)
+    assert nucleus.height == pytest.approx(18.0, abs=EDGE / 2)
+
+
+def test_two_nuclei_and_salt_that_is_none():
+    """Two cubes are two nuclei; the F of PF6- are no anions of the salt."""
+    cube = naf(3)
+    other = cube.copy()
+    other.positions += [25.0, 0.0, 0.0]
+    both = cube + other
+    far = np.array([60.0, 60.0, 60.0])
+    both += Atoms("PF6", np.vstack((far, far + 1.6 * np.eye(3), far - 1.6 * np.eye(3))))
+    both.set_cell([90, 90, 90])
+    state = find_crystals(Frame.from_ase(both), NAF)
+    assert len(state.nuclei) == 2
+    assert state.n_atoms == 2 * 108 * 2
+
+
+@pytest.mark.parametrize("text", ["fcc:Na", "rocksalt:Na", "bcc:Na,F", "bcc"])
+def test_unknown_lattices(text):
+    with pytest.raises(ValueError, match=r"lattice must be|element\(s\)"):
+        Lattice.parse(text)

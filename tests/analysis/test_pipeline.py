@@ -1,0 +1,253 @@
+"""The whole way from a file to findings: what fits is done, stops are survived, errors lose nothing."""
+
+import csv
+import json
+import logging
+
+import networkx
+import pytest
+from ase.build import bulk
+from ase.io import write
+from scripted import Stage, embed
+from test_layers import make_interface
+from test_species import make_reactive_stage
+
+from qnep.analysis import Frame, open_trajectory
+from qnep.analysis.command import add_analysis_options, settings_of
+from qnep.analysis.findings import Findings
+from qnep.analysis.pipeline import (
+    Checkpoint,
+    Pipeline,
+    PipelineSettings,
+    fingerprint,
+    run_pipeline,
+)
+from qnep.cli import main
+
+
+def write_stage(path, stage):
+    """Write a scripted trajectory as extended XYZ with times."""
+    images = []
+    for frame in stage.frames():
+        images.append(frame.to_ase())
+        images[-1].info["Time"] = frame.time_fs
+    write(path, images, format="extxyz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def reactive(tmp_path_factory):
+    return write_stage(tmp_path_factory.mktemp("run") / "run.xyz", make_reactive_stage())
+
+
+def chart(findings, name):
+    return next(one for one in findings.charts if one.name == name)
+
+
+def test_reactive_electrolyte(reactive):
+    """No metal: species, solvation, crystals; the notes say why layers and deposition are missing."""
+    findings = run_pipeline(Pipeline(PipelineSettings()), open_trajectory(reactive))
+    ec = next(one for one in chart(findings, "species").series if one.name == "EC")
+    assert ec.y == [5] * 10 + [4] * 30
+    assert ec.x[10] == 0.1
+    events = next(table for table in findings.tables if table.name == "events")
+    assert [row[0] for row in events.rows] == [10, 17, 25]
+    assert {(findings.flows[0].nodes[a], findings.flows[0].nodes[b]) for a, b, _ in findings.flows[0].links} >= {
+        ("EC", "C₂H₄"), ("PF₆⁻", "PF₅"),
+    }  # fmt: skip
+    assert [note.split(":")[0] for note in findings.notes[:2]] == ["No layers", "No deposition"]
+    assert findings.snapshots[-1].label.startswith("frame 39")
+    assert len(findings.snapshots) <= 9
+
+
+def test_interface_gets_all_analyses(tmp_path):
+    images = [make_interface(), make_interface(shift=3.0)]
+    write(tmp_path / "run.xyz", images, format="extxyz")
+    findings = run_pipeline(Pipeline(PipelineSettings()), open_trajectory(tmp_path / "run.xyz"))
+    names = {one.name for one in findings.charts}
+    assert {
+        "species",
+        "rdf",
+        "ion_pairs",
+        "density_profile",
+        "crystallinity",
+        "deposition",
+        "losses",
+    } <= names
+    fractions = {one.name: one.y for one in chart(findings, "crystallinity").series}
+    assert fractions["Na"][0] > 0.9
+    assert findings.notes == []
+
+
+def test_findings_survive_the_disk(reactive, tmp_path):
+    findings = run_pipeline(Pipeline(PipelineSettings()), open_trajectory(reactive))
+    findings.write(tmp_path)
+    again = Findings.read(tmp_path / "findings.json")
+    assert [one.name for one in again.charts] == [one.name for one in findings.charts]
+    assert chart(again, "species").series[0].y == chart(findings, "species").series[0].y
+    with (tmp_path / "reactions.csv").open() as file:
+        assert len(list(csv.reader(file))) == 4
+    (tmp_path / "findings.json").write_text("{}")
+    with pytest.raises(ValueError, match="not findings of qnep"):
+        Findings.read(tmp_path / "findings.json")
+
+
+class Stopped(Exception):
+    """Stands for the user's Ctrl-C."""
+
+
+def test_stopped_analysis_goes_on_where_it_was(reactive, tmp_path):
+    """Stopped after frame 20 and resumed: the same findings as in one go, and no frame read twice."""
+    settings = PipelineSettings()
+    whole = run_pipeline(Pipeline(settings), open_trajectory(reactive))
+    key = fingerprint(reactive, settings)
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pickle", key)
+
+    def stop(frame, _fraction):
+        if frame.index == 21:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_pipeline(
+            Pipeline(settings), open_trajectory(reactive), checkpoint, stop, checkpoint_seconds=0.0
+        )
+    assert Checkpoint(checkpoint.path, key + "other").load() is None
+    pipeline = Checkpoint(checkpoint.path, key).load()
+    assert pipeline.next_index == 21
+    seen = []
+    findings = run_pipeline(
+        pipeline,
+        open_trajectory(reactive, start=21),
+        progress=lambda frame, _: seen.append(frame.index),
+    )
+    assert seen == list(range(21, 40))
+    assert json.dumps(findings.charts, default=vars) == json.dumps(whole.charts, default=vars)
+    assert findings.tables == whole.tables
+
+
+def test_unreadable_checkpoint_is_no_obstacle(tmp_path, caplog):
+    (tmp_path / "checkpoint.pickle").write_bytes(b"nothing")
+    assert Checkpoint(tmp_path / "checkpoint.pickle", "key").load() is None
+    assert "starting anew" in caplog.text
+
+
+def test_error_in_the_middle_keeps_what_was_found(reactive, tmp_path, caplog):
+    """From frame 30 on an atom is missing: 30 frames are analysed and the note says why no more."""
+    lines = reactive.read_text().splitlines(keepends=True)
+    n = int(lines[0])
+    bad = [f"{n - 1}\n", *lines[30 * (n + 2) + 1 : 31 * (n + 2) - 1]]
+    (tmp_path / "bad.xyz").write_text("".join(lines[: 30 * (n + 2)] + bad))
+    with caplog.at_level(logging.CRITICAL):
+        findings = run_pipeline(Pipeline(PipelineSettings()), open_trajectory(tmp_path / "bad.xyz"))
+    assert findings.about["frames analysed"] == 30
+    assert any("ends early" in note and "come and go" in note for note in findings.notes)
+
+
+def test_command_writes_tables_pictures_and_network(reactive, tmp_path, capsys):
+    folder = tmp_path / "out"
+    arguments = [
+        "analyse",
+        str(reactive),
+        "-o",
+        str(folder),
+        "--only",
+        "species",
+        "--figures",
+        "png,pdf",
+    ]
+    assert main(arguments) == 0
+    assert "40 frames analysed" in capsys.readouterr().out
+    for name in ("species", "products", "flow", "gases", "cleavage_EC"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (folder / f"{name}.csv").exists()
+    assert networkx.read_graphml(folder / "network.graphml").number_of_nodes() > 5
+    assert not (folder / "checkpoint.pickle").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--only", "magic"], "no analysis magic; there are species, solvation"),
+        (["--only", "layers"], "the analysis layers needs a metal and a box"),
+        (["--bond", "C-H"], "wanted PAIR=FORM:BREAK"),
+        (["--lattice", "fcc:Na"], "lattice must be rocksalt or bcc"),
+        (["--figures", "gif", "--only", "species"], "pictures can be png, pdf or svg, got gif"),
+        (["--start", "100"], "no whole frame from number 100"),
+    ],
+)
+def test_command_says_what_is_wrong(reactive, tmp_path, capsys, extra, message):
+    assert main(["analyse", str(reactive), "-o", str(tmp_path), *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_missing_file_and_unknown_pair(tmp_path, capsys):
+    assert main(["analyse", str(tmp_path / "nothing.xyz")]) == 2
+    assert "no such trajectory" in capsys.readouterr().err
+    stage = Stage(n_frames=1)
+    stage.place(embed("CCl"))
+    write_stage(tmp_path / "run.xyz", stage)
+    assert main(["analyse", str(tmp_path / "run.xyz")]) == 2
+    assert "pairs Cl-H, C-Cl, Cl-Cl: give the distances" in capsys.readouterr().err
+
+
+def test_crystals_of_a_molecular_dynamics_without_molecules(tmp_path):
+    """A plain NaF crystal: ions and one crystal, and no cation of the electrolyte's kind is lost."""
+    write(
+        tmp_path / "run.xyz", bulk("NaF", "rocksalt", a=4.63, cubic=True).repeat(3), format="extxyz"
+    )
+    findings = run_pipeline(Pipeline(PipelineSettings()), open_trajectory(tmp_path / "run.xyz"))
+    (nuclei,) = [table for table in findings.tables if table.name == "nuclei"]
+    assert nuclei.rows[0][:3] == ["NaF", 1, 216]
+
+
+def test_options_become_settings():
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_analysis_options(parser)
+    options = parser.parse_args(["--bond", "C-Cl=2:2.4", "--normal", "x", "--anode", "1", "5"])
+    settings = settings_of(options)
+    assert settings.bonds == (("C-Cl", (2.0, 2.4)),)
+    assert (settings.normal, settings.anode_range) == (0, (1.0, 5.0))
+
+
+def test_mdanalysis_runs_our_analyses(reactive):
+    """The same reactions through MDAnalysis' AnalysisBase as through our own reader."""
+    mda = pytest.importorskip("MDAnalysis")
+    import warnings
+
+    import numpy as np
+
+    from qnep.analysis import SpeciesAnalysis
+    from qnep.analysis.mdanalysis_adapter import FrameAnalysis
+
+    frames = list(open_trajectory(reactive))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = mda.Universe.empty(frames[0].n_atoms, trajectory=True)
+        universe.add_TopologyAttr("elements", frames[0].to_ase().get_chemical_symbols())
+        universe.load_new(
+            np.array([frame.positions for frame in frames], dtype=np.float32),
+            dimensions=np.tile(frames[0].to_ase().cell.cellpar(), (40, 1)), dt=0.01,
+        )  # fmt: skip
+        run = FrameAnalysis(universe.atoms, SpeciesAnalysis()).run()
+    assert [reaction.frame for reaction in run.results.found.reactions] == [10, 17, 25]
+
+
+def test_temperature_of_a_frame_with_velocities():
+    """3/2 n k T by hand: 300 K for one Na of speed sqrt(3 k T / m)."""
+    import numpy as np
+    from ase import Atoms
+    from ase.units import fs, kB
+
+    atoms = Atoms("Na")
+    speed = np.sqrt(3 * kB * 300 / atoms.get_masses()[0]) * fs  # Å/fs
+    frame = Frame(
+        np.zeros((1, 3)),
+        atoms.numbers,
+        np.zeros((3, 3)),
+        np.zeros(3, bool),
+        velocities=np.array([[speed, 0, 0]]),
+    )
+    assert frame.temperature == pytest.approx(300.0)

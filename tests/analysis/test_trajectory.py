@@ -1,0 +1,264 @@
+"""Reading: every format gives the atoms that were written, and says what is wrong with a file."""
+
+import gzip
+import warnings
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from qnep.analysis import TrajectoryError, open_trajectory
+
+CELL = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 1.5, 7.0]])
+SYMBOLS = "NaCOFH"
+N_FRAMES = 4
+
+
+def make_images(n_frames=N_FRAMES):
+    """A triclinic box that grows, with five atoms at random places."""
+    rng = np.random.default_rng(3)
+    images = []
+    for k in range(n_frames):
+        atoms = Atoms(
+            SYMBOLS, scaled_positions=rng.random((5, 3)), cell=CELL * (1 + 0.01 * k), pbc=True
+        )
+        atoms.set_initial_charges(rng.normal(size=5))
+        images.append(atoms)
+    return images
+
+
+def dump_text(images, columns="id element x y z q"):
+    """What LAMMPS writes (manual, Howto triclinic): bounds of the box around the tilted one."""
+    rng = np.random.default_rng(5)
+    text = ""
+    for k, atoms in enumerate(images):
+        (lx, _, _), (xy, ly, _), (xz, yz, lz) = np.asarray(atoms.cell)
+        low, high = np.array([0.5, -1.0, 2.0]), np.array([0.5 + lx, ly - 1.0, lz + 2.0])
+        bounds = [
+            (low[0] + min(0, xy, xz, xy + xz), high[0] + max(0, xy, xz, xy + xz), xy),
+            (low[1] + min(0, yz), high[1] + max(0, yz), xz),
+            (low[2], high[2], yz),
+        ]
+        text += f"ITEM: TIMESTEP\n{100 * k}\nITEM: NUMBER OF ATOMS\n{len(atoms)}\n"
+        text += "ITEM: BOX BOUNDS xy xz yz pp pp ff\n"
+        text += "".join(f"{low:.15g} {high:.15g} {tilt:.15g}\n" for low, high, tilt in bounds)
+        text += f"ITEM: ATOMS {columns}\n"
+        scaled = atoms.get_scaled_positions(wrap=False)
+        for i in rng.permutation(len(atoms)):
+            x, y, z = atoms.positions[i] + low
+            xs, ys, zs = scaled[i]
+            known = {
+                "id": i + 1,
+                "type": i + 1,
+                "element": atoms[i].symbol,
+                "x": x,
+                "y": y,
+                "z": z,
+                "xs": xs,
+                "ys": ys,
+                "zs": zs,
+                "q": atoms[i].charge,
+            }
+            text += " ".join(str(known[name]) for name in columns.split()) + "\n"
+    return text
+
+
+def check(frames, images, shift=0.0, tolerance=1e-8):
+    """Same elements, cells and places; the tolerance is that of the digits in the file."""
+    assert len(frames) == len(images)
+    for frame, atoms in zip(frames, images):
+        assert list(frame.numbers) == list(atoms.numbers)
+        assert np.allclose(frame.cell, atoms.cell, atol=tolerance)
+        assert np.allclose(frame.positions, atoms.positions + shift, atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_extxyz(tmp_path, suffix):
+    images = make_images()
+    for k, atoms in enumerate(images):
+        atoms.info["Time"] = 2.5 * k
+    write(tmp_path / "run.xyz", images, format="extxyz")
+    path = tmp_path / ("run.xyz" + suffix)
+    if suffix:
+        path.write_bytes(gzip.compress((tmp_path / "run.xyz").read_bytes()))
+    frames = list(open_trajectory(path))
+    check(frames, images)
+    assert [frame.time_fs for frame in frames] == [0.0, 2.5, 5.0, 7.5]
+    assert np.allclose(frames[2].charges, images[2].get_initial_charges(), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "columns", ["id element x y z q", "type id x y z", "id type xs ys zs q", "element x y z id"]
+)
+@pytest.mark.parametrize("suffix", [".lammpstrj", ".lammpstrj.gz"])
+def test_lammps_dump(tmp_path, columns, suffix):
+    images = make_images()
+    text = dump_text(images, columns).encode()
+    path = tmp_path / ("run" + suffix)
+    path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    frames = list(open_trajectory(path, elements=["Na", "C", "O", "F", "H"], timestep_fs=0.5))
+    check(frames, images, shift=[0.5, -1.0, 2.0])
+    assert [frame.step for frame in frames] == [0, 100, 200, 300]
+    assert frames[3].time_fs == 150.0
+    assert list(frames[0].pbc) == [True, True, False]
+
+
+def test_dump_of_many_gzip_members(tmp_path):
+    """A restarted run appends to its gzip file."""
+    images = make_images()
+    parts = [
+        gzip.compress(dump_text(images[:2]).encode()),
+        gzip.compress(dump_text(images[2:]).encode()),
+    ]
+    path = tmp_path / "run.dump.gz"
+    path.write_bytes(b"".join(parts))
+    check(list(open_trajectory(path)), images, shift=[0.5, -1.0, 2.0])
+
+
+@pytest.mark.parametrize("extension", ["dcd", "xtc"])
+def test_binary_formats_need_a_topology(tmp_path, extension):
+    mda = pytest.importorskip("MDAnalysis")
+    images = make_images()
+    universe = mda.Universe.empty(5, trajectory=True)
+    path = tmp_path / f"run.{extension}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MDAnalysis speaks of missing attributes
+        with mda.Writer(str(path), n_atoms=5) as writer:
+            for k, atoms in enumerate(images):
+                # both formats know boxes by lengths and angles: turn the atoms into that frame
+                universe.atoms.positions = atoms.positions
+                universe.dimensions = atoms.cell.cellpar()
+                universe.trajectory.ts.frame = k
+                universe.trajectory.ts.time = 0.5 * k
+                writer.write(universe.atoms)
+    write(tmp_path / "first.xyz", images[0], format="extxyz")
+    frames = list(open_trajectory(path, topology=tmp_path / "first.xyz", frame_interval_fs=10.0))
+    check(frames, images, tolerance=1e-2 if extension == "xtc" else 1e-4)  # XTC keeps 0.01 Å
+    assert [frame.time_fs for frame in frames] == [0.0, 10.0, 20.0, 30.0]
+    with pytest.raises(TrajectoryError, match="needs a topology"):
+        open_trajectory(path)
+
+
+def test_cut_xtc_gives_whole_frames(tmp_path):
+    mda = pytest.importorskip("MDAnalysis")
+    rng = np.random.default_rng(0)
+    universe = mda.Universe.empty(100, trajectory=True)
+    universe.dimensions = [30, 30, 30, 90, 90, 90]
+    path = tmp_path / "run.xtc"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mda.Writer(str(path), n_atoms=100) as writer:
+            for _ in range(3):
+                universe.atoms.positions = 30 * rng.random((100, 3))
+                writer.write(universe.atoms)
+    path.write_bytes(path.read_bytes()[:-100])
+    write(tmp_path / "first.xyz", Atoms("O100", cell=[30] * 3, pbc=True), format="extxyz")
+    trajectory = open_trajectory(path, topology=tmp_path / "first.xyz")
+    assert len(list(trajectory)) == 2
+    assert "frame 2" in trajectory.truncated
+
+
+def test_gpumd_dump(shared_data):
+    """GPUMD's own file: time, forces and a cell that is not orthogonal."""
+    (frame,) = open_trajectory(shared_data / "gpumd_static_qnep" / "dump.xyz")
+    assert frame.n_atoms == 250
+    assert frame.time_fs == 0.0
+    assert frame.volume == pytest.approx(2 * 16.42598**3)  # fcc vectors (0, a, a) ...
+    assert frame.energy == pytest.approx(-930.79387274384499)
+
+
+@pytest.mark.parametrize("kind", ["xyz", "lammpstrj"])
+@pytest.mark.parametrize("is_gzipped", [False, True])
+@pytest.mark.parametrize("n_missing", [1, 7, 60, 200])
+def test_truncated_last_frame_is_left_out(tmp_path, kind, is_gzipped, n_missing, caplog):
+    images = make_images()
+    if kind == "xyz":
+        write(tmp_path / "whole.xyz", images, format="extxyz")
+        text = (tmp_path / "whole.xyz").read_bytes()
+    else:
+        text = dump_text(images).encode()
+    path = tmp_path / f"run.{kind}"
+    path.write_bytes(gzip.compress(text[:-n_missing]) if is_gzipped else text[:-n_missing])
+    trajectory = open_trajectory(path)
+    assert len(list(trajectory)) == N_FRAMES - 1
+    assert (
+        trajectory.truncated
+        == f"frame {N_FRAMES - 1} is cut off at the end of the file and was left out"
+    )
+    assert "cut off" in caplog.text
+
+
+def test_gzip_without_its_end_gives_the_whole_frames(tmp_path):
+    text = dump_text(make_images(40)).encode()
+    path = tmp_path / "run.lammpstrj.gz"
+    packed = gzip.compress(text)
+    path.write_bytes(packed[: len(packed) // 2])
+    trajectory = open_trajectory(path)
+    assert 10 < len(list(trajectory)) < 30
+    assert trajectory.truncated is not None
+
+
+def test_slice_of_frames(tmp_path):
+    images = make_images(7)
+    write(tmp_path / "run.xyz", images, format="extxyz")
+    frames = list(open_trajectory(tmp_path / "run.xyz", start=1, stop=6, stride=2))
+    assert [frame.index for frame in frames] == [1, 3, 5]
+    check(frames, images[1:6:2])
+
+
+def write_text(path, text):
+    path.write_text(text)
+    return path
+
+
+ONE_ATOM = '1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 pbc="T T T"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.xyz", "1\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", "no box: wanted Lattice"),
+        ("a.xyz", ONE_ATOM + "H 0 0 inf\n", "atom 0 is not finite"),
+        ("a.xyz", ONE_ATOM + "Q 0 0 0\n", "'Q' is not the symbol"),
+        ("a.xyz", ONE_ATOM + "H 0 0\n", "expected 4 and found 3"),
+        ("a.xyz", ONE_ATOM + "H 0 0 x\n", "cannot read the atom lines"),
+        ("a.xyz", ONE_ATOM + "H 0 0 0\n2\n" + ONE_ATOM[2:] + "H 0 0 0\nH 1 1 1\n", "come and go"),
+        ("a.xyz", ONE_ATOM + "H 0 0 0\n" + ONE_ATOM + "O 0 0 0\n", "another element"),
+        ("a.xyz", "hello\n", "wanted the number of atoms"),
+        ("a.xyz", "", "no whole frame"),
+        (
+            "a.dump",
+            "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: ATOMS id x y z\n1 0 0 0\n",
+            "BOX BOUNDS",
+        ),
+        (
+            "a.dump",
+            dump_text(make_images(), "id type x y z"),
+            "no elements: wanted a column 'element'",
+        ),
+        ("a.dump", dump_text(make_images(), "id element q"), "no positions among the columns"),
+        (
+            "a.dump",
+            dump_text(make_images()).replace("ITEM: TIMESTEP\n0\n", "ITEM: TIMESTEP\nx\n"),
+            "line 2",
+        ),
+        ("a.bin", "neither\n", "needs a topology"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, text, message):
+    with pytest.raises(TrajectoryError, match=message):
+        list(open_trajectory(write_text(tmp_path / name, text)))
+
+
+def test_too_few_elements(tmp_path):
+    path = write_text(tmp_path / "a.dump", dump_text(make_images(), "id type x y z"))
+    with pytest.raises(TrajectoryError, match="2 types were given, but the dump has types 1 to 5"):
+        list(open_trajectory(path, elements=["Na", "C"]))
+
+
+def test_molecule_without_a_box(tmp_path):
+    path = write_text(tmp_path / "a.xyz", '1\npbc="F F F"\nH 0 0 0\n')
+    (frame,) = open_trajectory(path)
+    assert not frame.pbc.any()
+    assert frame.volume == 0.0

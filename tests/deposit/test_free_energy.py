@@ -1,0 +1,214 @@
+"""Profiles and barriers against closed forms: samples drawn by numpy, and a double well run in LAMMPS with PLUMED."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from qnep.cli import main
+from qnep.deposit.barrier import BarrierError, BarrierRun, find_columns
+from qnep.deposit.dynamics import Dynamics
+from qnep.deposit.engine import ForceField
+from qnep.deposit.frame import Frame
+from qnep.deposit.free_energy import (
+    Samples,
+    find_barrier,
+    read_colvar,
+    read_samples,
+    reweighted_profile,
+    summed_hills,
+)
+from qnep.deposit.kernel import PlumedError
+
+TEMPERATURE = 300.0
+KT = units.kB * TEMPERATURE
+HEIGHT, HALF_WIDTH, CENTRE = (
+    0.2,
+    1.0,
+    5.0,
+)  # eV, Å, Å: the double well V = HEIGHT (((x - CENTRE) / HALF_WIDTH)^2 - 1)^2
+
+
+def double_well(x: np.ndarray) -> np.ndarray:
+    return HEIGHT * (((x - CENTRE) / HALF_WIDTH) ** 2 - 1) ** 2
+
+
+def test_reweighting_undoes_a_known_bias():
+    """Samples of exp(-(V + B) / kT) with B = -V + x/50: weighted by exp(B / kT) they give V back within the errors."""
+    generator = np.random.default_rng(1)
+    trials = generator.uniform(3.7, 6.3, 100_000)
+    kept = trials[generator.random(len(trials)) < np.exp(-0.02 * (trials - 3.5) / KT)]
+    bias = -double_well(kept) + 0.02 * kept
+    run = Samples(np.arange(len(kept), dtype=float), kept, bias)
+    profile = reweighted_profile([run], "x", TEMPERATURE, n_blocks=8, n_bins=40, discard=0.0)
+    exact = double_well(profile.grid)
+    inside = (profile.grid > 3.8) & (profile.grid < 6.2)
+    deviation = profile.free_energy - exact
+    deviation -= deviation[inside].mean()
+    assert np.abs(deviation[inside]).max() < 0.02 * HEIGHT + 5 * profile.error[inside].max()
+    assert np.sqrt(np.mean((deviation[inside] / profile.error[inside]) ** 2)) < 3.0
+
+
+def test_barrier_of_a_profile_with_blocks():
+    """Samples of the double well itself at 900 K, where the top is visited often enough without a bias."""
+    trials = np.random.default_rng(4).uniform(3.4, 6.6, 300_000)
+    keep = np.random.default_rng(5).random(len(trials)) < np.exp(-double_well(trials) / (3 * KT))
+    values = trials[keep]
+    run = Samples(np.arange(len(values), dtype=float), values, np.zeros(len(values)))
+    profile = reweighted_profile([run], "x", 3 * TEMPERATURE, n_blocks=5, n_bins=33, discard=0.0)
+    barrier = find_barrier(profile)
+    assert barrier.reactant == pytest.approx(4.0, abs=0.25)
+    assert barrier.product == pytest.approx(6.0, abs=0.25)
+    assert abs(barrier.forward - HEIGHT) < 4 * barrier.forward_error
+    assert barrier.forward_error < 0.05 * HEIGHT
+    given = find_barrier(profile, reactant=(5.5, 6.4), product=(3.6, 4.5))
+    assert given.reactant == barrier.product
+    with pytest.raises(ValueError, match="was never visited"):
+        find_barrier(profile, (8.0, 9.0), (3.6, 4.5))
+
+
+def _probabilities(energies: np.ndarray) -> np.ndarray:
+    weights = np.exp(-energies / KT)
+    return weights / weights.sum()
+
+
+def test_colvar_of_a_restarted_run(tmp_path):
+    path = tmp_path / "COLVAR"
+    path.write_text("#! FIELDS time d\n 0.0 1\n 0.1 2\n#! FIELDS time d\n 0.1 3\n 0.2 4\n")
+    assert read_colvar(path)["d"].tolist() == [1.0, 3.0, 4.0]
+    with pytest.raises(ValueError, match=r"no column 'x'.*time, d"):
+        read_samples(path, "d", "x")
+    path.write_text("#! FIELDS time d\n 0.0 1\n 0.1\n")
+    with pytest.raises(ValueError, match="line 3: 2 columns expected, 1 found"):
+        read_colvar(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="no lines"):
+        read_colvar(path)
+
+
+PLUMED = f"""UNITS LENGTH=A ENERGY=eV TIME=ps
+place: POSITION ATOM=1 NOPBC
+well: CUSTOM ARG=place.x VAR=x FUNC={HEIGHT}*(((x-{CENTRE})/{HALF_WIDTH})^2-1)^2 PERIODIC=NO
+landscape: BIASVALUE ARG=well
+hills: METAD ARG=place.x SIGMA=0.1 HEIGHT=0.01 PACE=50 TEMP={TEMPERATURE} BIASFACTOR=8 GRID_MIN=2 GRID_MAX=8 ...
+  GRID_SPACING=0.02 CALC_RCT FILE=HILLS
+...
+lid: UPPER_WALLS ARG=place.x AT=7.0 KAPPA=1.0
+PRINT ARG=place.x,hills.bias,hills.rbias,lid.bias STRIDE=10 FILE=COLVAR
+"""
+FREE = ForceField("pair_style zero 3.0\npair_coeff * *", ("Na",))
+DYNAMICS = Dynamics(temperature=TEMPERATURE, timestep_fs=4.0, dump_ps=20.0, seed=3)
+
+
+def particle() -> Atoms:
+    """One atom in the well on the left; the other one is there because LAMMPS wants a density."""
+    return Atoms("Na2", [[4.0, 5, 5], [8, 8, 8]], cell=[10, 10, 10], pbc=True)
+
+
+def start(folder, program, plumed=PLUMED, **changes) -> BarrierRun:
+    (folder / "well.dat").write_text(plumed)
+    options = {"walkers": 2, "pieces": 2, "time_ps": 60.0, **changes}
+    frame = Frame.from_atoms(particle(), TEMPERATURE, 1)
+    return BarrierRun.start(
+        folder / "run", frame, folder / "well.dat", FREE, DYNAMICS, program, **options
+    )
+
+
+def test_double_well_comes_back(tmp_path, lammps_program):
+    """Two walkers, well-tempered metadynamics: the barrier is HEIGHT, the wells are equally deep.
+
+    Which walker reads the other's hills when is up to the machine, so no two runs are alike. The bias still grows in so
+    short a run, which the blocks do not see: deviations of up to five of their errors were met, 6 % of the height.
+    """
+    run = start(tmp_path, lammps_program, time_ps=240.0)
+    run.run()
+    columns = find_columns(tmp_path / "well.dat")
+    assert columns == find_columns(run.folder / "walker_1" / "plumed.dat")
+    samples = [
+        read_samples(path, columns.variable, columns.bias, columns.walls) for path in run.colvars
+    ]
+    profile = reweighted_profile(samples, columns.variable, TEMPERATURE, n_blocks=5, n_bins=60)
+    barrier = find_barrier(profile, (3.5, 4.5), (5.5, 6.5))
+    assert abs(barrier.forward - HEIGHT) < 0.15 * HEIGHT
+    assert abs(barrier.reaction) < 0.15 * HEIGHT
+    assert 0.0 < barrier.forward_error < 0.15 * HEIGHT
+    assert len(run.hills) == 2
+    summed = summed_hills(run.hills, columns.variable, profile.grid, TEMPERATURE, tmp_path)
+    between = (profile.grid > 3.8) & (profile.grid < 6.2)
+    difference = (summed - profile.free_energy)[between]
+    assert (
+        np.ptp(difference) < 0.3 * HEIGHT
+    )  # hills of 0.01 eV times the bias factor are still being added
+
+
+def test_torn_piece_is_done_again(tmp_path, lammps_program):
+    """Files that a killed piece left longer are cut: the end is that of an uninterrupted run."""
+    whole = start(tmp_path, lammps_program, walkers=1, time_ps=8.0)
+    whole.run()
+    expected = [path.read_text() for path in (*whole.colvars, *whole.hills)]
+    other = tmp_path / "other"
+    other.mkdir()
+    cut = start(other, lammps_program, walkers=1, time_ps=8.0)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, pieces: int) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        cut.run(kill)
+    for path in (*cut.colvars, *cut.hills):
+        with path.open("a") as file:
+            file.write(" 99.0 1.0 half a li")
+    resumed = BarrierRun(other / "run")
+    resumed.run()
+    assert [path.read_text() for path in (*resumed.colvars, *resumed.hills)] == expected
+
+
+def test_refusals(tmp_path, lammps_program):
+    start(tmp_path, lammps_program)
+    with pytest.raises(FileExistsError, match="--resume"):
+        start(tmp_path, lammps_program)
+    with pytest.raises(BarrierError, match="no barrier run"):
+        BarrierRun(tmp_path / "nowhere")
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(PlumedError, match="line 2:"):
+        start(other, lammps_program, plumed=PLUMED.replace("ATOM=1", "ATOM=7"))
+    with pytest.raises(BarrierError, match="needs a labelled METAD"):
+        start(other, lammps_program, plumed="d: DISTANCE ATOMS=1,2\n")
+    with pytest.raises(BarrierError, match=r"must hold place\.x"):
+        start(other, lammps_program, plumed=PLUMED.replace("PRINT ARG=place.x,", "PRINT ARG="))
+    assert not (other / "run").exists()
+
+
+def test_command_analyses_finished_files(tmp_path, capsys):
+    """COLVAR made here, without LAMMPS: prints numbers in both units, writes table and figure."""
+    generator = np.random.default_rng(2)
+    grid = np.linspace(3.3, 6.7, 400)
+    values = generator.choice(
+        grid, 30_000, p=_probabilities(double_well(grid) / 2)
+    )  # half of it is biased away
+    bias = -double_well(values) / 2
+    rows = "".join(
+        f"{k * 0.1:.1f} {x:.6f} {b:.6f}\n"
+        for k, (x, b) in enumerate(zip(values, bias, strict=True))
+    )
+    (tmp_path / "COLVAR").write_text("#! FIELDS time place.x hills.bias\n" + rows)
+    plumed = "hills: METAD ARG=place.x SIGMA=0.1 HEIGHT=0.1 PACE=1\nPRINT ARG=place.x,hills.bias FILE=COLVAR\n"
+    (tmp_path / "made.dat").write_text(plumed)
+    command = [
+        "barrier",
+        "--colvar",
+        str(tmp_path / "COLVAR"),
+        "--plumed",
+        str(tmp_path / "made.dat"),
+    ]
+    assert main([*command, "--folder", str(tmp_path / "out"), "--temperature", "300"]) == 0
+    printed = capsys.readouterr().out
+    assert "kJ/mol" in printed
+    assert float(printed.split("barrier")[1].split()[0]) == pytest.approx(HEIGHT, rel=0.1)
+    assert np.loadtxt(tmp_path / "out" / "free_energy.dat").shape == (100, 3)
+    assert (tmp_path / "out" / "free_energy.png").stat().st_size > 5000

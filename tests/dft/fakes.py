@@ -1,0 +1,59 @@
+"""Calculators that fail on purpose, for tests of the labelling engine; loaded by import path in worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+
+
+def lennard_jones(**options: float) -> LennardJones:
+    """Return a Lennard-Jones calculator that never fails."""
+    return LennardJones(epsilon=0.01, sigma=2.5, rc=4.0)
+
+
+class Treacherous(LennardJones):
+    """Lennard-Jones that raises, hangs or kills its process, by what the first atom's x asks for.
+
+    100 x is the number of the frame; each `period`-th one raises, hangs or kills, in turn. With
+    `marks` a fault strikes once: the file made then lets the next attempt pass.
+    """
+
+    def __init__(self, period: int, marks: str | None = None) -> None:
+        super().__init__(epsilon=0.01, sigma=2.5, rc=4.0)
+        self.period = period
+        self.marks = marks
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: object) -> None:
+        assert atoms is not None
+        number = round(100 * atoms.positions[0, 0])
+        if number % self.period == 0 and not self._has_struck(number):
+            self._strike(number // self.period % 3)
+        super().calculate(atoms, *arguments)
+
+    def _has_struck(self, number: int) -> bool:
+        if self.marks is None:
+            return False
+        mark = Path(self.marks, str(number))
+        if mark.exists():
+            return True
+        mark.touch()
+        return False
+
+    @staticmethod
+    def _strike(fault: int) -> None:
+        if fault == 0:
+            print("density did not settle after 100 steps", flush=True)
+            raise RuntimeError("SCF did not converge")
+        if fault == 1:
+            time.sleep(3600)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def treacherous(period: int = 20, marks: str | None = None) -> Treacherous:
+    """Return a calculator that fails for every `period`-th frame."""
+    return Treacherous(period, marks)

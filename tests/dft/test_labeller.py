@@ -1,0 +1,164 @@
+"""Many labels: nothing lost, nothing doubled, whatever the DFT code does."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.lj import LennardJones
+
+from qnep.dft import Labeller, Limits, Pool, backend_settings
+from qnep.dft.worker import PROCESS_NAME
+
+RELIABLE = "fakes:lennard_jones"
+TREACHEROUS = "fakes:treacherous"
+
+
+def expected_energy(atoms):
+    atoms = atoms.copy()
+    atoms.calc = LennardJones(epsilon=0.01, sigma=2.5, rc=4.0)
+    return atoms.get_potential_energy()
+
+
+def energies_by_position(pool):
+    return {
+        round(atoms.positions[0, 0], 3): atoms.get_potential_energy() for atoms in pool.frames()
+    }
+
+
+def test_labels_equal_direct_calls(tmp_path, numbered_pairs):
+    frames = numbered_pairs(6)
+    pool = Pool(tmp_path / "pool.db")
+    summary = Labeller(pool, RELIABLE, n_jobs=2).run(frames)
+    assert (summary.n_labelled, summary.n_failed) == (6, 0)
+    stored = energies_by_position(pool)
+    for atoms in frames:
+        assert stored[round(atoms.positions[0, 0], 3)] == pytest.approx(expected_energy(atoms))
+
+
+def test_rerun_labels_nothing_twice(tmp_path, numbered_pairs):
+    frames = numbered_pairs(4)
+    Labeller(Pool(tmp_path / "pool.db"), RELIABLE).run(frames[:2])
+    summary = Labeller(Pool(tmp_path / "pool.db"), RELIABLE).run([*frames, frames[3]])
+    assert (summary.n_labelled, summary.n_skipped) == (2, 3)
+
+
+@pytest.mark.parametrize("n_frames", [120, pytest.param(1000, marks=pytest.mark.long)])
+def test_labels_with_faults(tmp_path, numbered_pairs, n_frames):
+    """Each 20th frame raises, hangs or kills its process once: all are labelled, each once."""
+    frames = numbered_pairs(n_frames)
+    settings = backend_settings(
+        TREACHEROUS, options={"period": 20, "marks": str(tmp_path)}, retries=({}, {})
+    )
+    pool = Pool(tmp_path / "pool.db")
+    summary = Labeller(pool, TREACHEROUS, settings, n_jobs=6, time_limit_s=8.0).run(frames)
+    assert summary.n_labelled == n_frames
+    assert summary.n_retries >= n_frames // 20  # a busy machine may add time-outs of its own
+    assert len(energies_by_position(pool)) == len(pool) == n_frames
+    assert pool.n_set_aside == 0
+
+
+def test_frames_that_always_fail_are_set_aside_with_the_log(tmp_path, numbered_pairs):
+    """Frames 0, 4 and 8 raise, hang and kill; the other six are labelled."""
+    settings = backend_settings(TREACHEROUS, options={"period": 4}, retries=({},))
+    pool = Pool(tmp_path / "pool.db")
+    summary = Labeller(pool, TREACHEROUS, settings, n_jobs=3, time_limit_s=5.0).run(
+        numbered_pairs(9)
+    )
+    assert (summary.n_labelled, summary.n_failed, summary.n_retries) == (6, 3, 3)
+    reasons = {round(atoms.positions[0, 0] / 0.04): failure for atoms, failure in pool.failures()}
+    assert reasons[0].reason == "RuntimeError: SCF did not converge"
+    assert reasons[1].reason == "no result after 5 s, killed"
+    assert reasons[2].reason == "the process died (killed by SIGKILL)"
+    assert all(failure.attempts == 2 for failure in reasons.values())
+    # Set aside means not tried again ...
+    assert Labeller(pool, TREACHEROUS, settings).run(numbered_pairs(9)).n_skipped == 9
+
+
+def test_the_log_of_the_code_is_kept(tmp_path, numbered_pairs):
+    settings = backend_settings(TREACHEROUS, options={"period": 1})
+    pool = Pool(tmp_path / "pool.db")
+    Labeller(pool, TREACHEROUS, settings).run(numbered_pairs(1))
+    ((_, failure),) = pool.failures()
+    assert "density did not settle after 100 steps" in failure.log
+
+
+def test_large_forces_are_rejected(tmp_path, numbered_pairs):
+    pool = Pool(tmp_path / "pool.db")
+    summary = Labeller(pool, RELIABLE, limits=Limits(force=1e-3)).run(numbered_pairs(1))
+    assert summary.n_failed == 1
+    assert "RejectedLabel: largest force" in summary.reasons[0]
+
+
+def test_any_executor(tmp_path, numbered_pairs):
+    pool = Pool(tmp_path / "pool.db")
+    with ProcessPoolExecutor(2) as executor:
+        summary = Labeller(pool, RELIABLE, executor=executor, n_jobs=2).run(numbered_pairs(4))
+    assert summary.n_labelled == len(pool) == 4
+
+
+def test_kill_loses_only_what_was_running(tmp_path, numbered_pairs):
+    """Kill the run while it labels: the pool holds whole labels, no worker survives, a second run does the rest."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from ase.io import read\n"
+        "from qnep.dft import Labeller, Pool\n"
+        f"Labeller(Pool({str(tmp_path / 'pool.db')!r}), {RELIABLE!r}, n_jobs=2).run(\n"
+        f"    read({str(tmp_path / 'frames.extxyz')!r}, ':'))\n"
+    )
+    from ase.io import write
+
+    frames = numbered_pairs(100)
+    write(tmp_path / "frames.extxyz", frames)
+    process = subprocess.Popen([sys.executable, str(script)])
+    while not (tmp_path / "pool.db").exists() or len(Pool(tmp_path / "pool.db")) < 5:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    pool = Pool(tmp_path / "pool.db")
+    n_before = len(pool)
+    assert 5 <= n_before < 100
+    summary = Labeller(pool, RELIABLE, n_jobs=2).run(frames)
+    assert summary.n_labelled == 100 - n_before
+    assert len(energies_by_position(pool)) == 100
+
+
+def test_workers_end_with_the_run(tmp_path, numbered_pairs):
+    psutil = pytest.importorskip("psutil")
+    Labeller(Pool(tmp_path / "pool.db"), RELIABLE, n_jobs=2).run(numbered_pairs(2))
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if PROCESS_NAME in child.cmdline()]
+
+
+def test_a_structure_may_ask_for_its_grid(tmp_path, numbered_pairs):
+    frames = numbered_pairs(2)
+    frames[1].info["kpts"] = "2x2x1"
+    pool = Pool(tmp_path / "pool.db")
+    Labeller(pool, RELIABLE).run(frames)
+    assert [atoms.info["kpts"] for atoms in pool.frames()] == ["1x1x1", "2x2x1"]
+
+
+def test_net_force_is_removed_and_kept(tmp_path, numbered_pairs):
+    pool = Pool(tmp_path / "pool.db")
+    Labeller(pool, RELIABLE).run(numbered_pairs(1))
+    (atoms,) = pool.frames()
+    assert np.abs(atoms.get_forces().sum(axis=0)).max() < 1e-12
+    assert atoms.info["net_force_removed"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "text"),
+    [({"n_jobs": 0}, "at least one label at a time"), ({"time_limit_s": -1}, "must be positive")],
+)
+def test_bad_arguments(tmp_path, keywords, text):
+    with pytest.raises(ValueError, match=text):
+        Labeller(Pool(tmp_path / "pool.db"), RELIABLE, **keywords)

@@ -1,0 +1,213 @@
+"""The pool of labels on disk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.db import connect
+from ase.io import read
+
+from qnep.dft import Label, Pool, PoolError
+from qnep.dft.pool import Failure
+
+LEVEL = "LJ"
+
+
+def make_label(n_atoms: int, kpts: str = "1x1x1", energy: float = -1.0) -> Label:
+    forces = np.arange(3.0 * n_atoms).reshape(n_atoms, 3)
+    stress = np.array([1.0, 2, 3, 4, 5, 6]) * 1e-3
+    return Label(energy, forces, stress, LEVEL, kpts, {"cpu_s": 1800.0})
+
+
+@pytest.fixture
+def frame(water: Atoms) -> Atoms:
+    water.info.update(config_type="molecule_h2o", trajectory="md1")
+    return water
+
+
+def test_what_goes_in_comes_out(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        assert pool.add_label(frame, make_label(3))
+    (stored,) = Pool(tmp_path / "pool.db").frames()
+    assert stored.get_potential_energy() == -1.0
+    assert np.array_equal(stored.get_forces(), np.arange(9.0).reshape(3, 3))
+    assert np.allclose(stored.positions, frame.positions)
+    assert stored.info["config_type"] == "molecule_h2o"
+    assert (stored.info["level"], stored.info["kpts"]) == (LEVEL, "1x1x1")
+    # Virial by hand: -V · stress = -343 · 1e-3 · (xx, xy, xz, ...) with ASE's order xx yy zz yz xz xy.
+    assert stored.info["virial"] == pytest.approx(
+        -0.343 * np.array([1, 6, 5, 6, 2, 4, 5, 4, 3]), rel=1e-12
+    )
+    assert pool.cpu_hours() == 0.5
+
+
+def test_ase_db_reads_it(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_label(frame, make_label(3))
+    assert connect(tmp_path / "pool.db").get(status="accepted").energy == -1.0
+
+
+@pytest.mark.parametrize("change", ["none", "wrapped", "rounded"])
+def test_a_frame_is_stored_once(tmp_path, frame, change):
+    pool = Pool(tmp_path / "pool.db")
+    again = frame.copy()
+    if change == "wrapped":
+        again.positions[1] += again.cell[0] - again.cell[2]
+    if change == "rounded":
+        again.positions = np.round(again.positions, 4)
+    with pool:
+        assert pool.add_label(frame, make_label(3))
+        assert not pool.add_label(again, make_label(3))
+    assert len(pool) == len(Pool(tmp_path / "pool.db")) == 1
+
+
+def test_other_frames_levels_and_grids_are_other_labels(tmp_path, frame):
+    moved = frame.copy()
+    moved.positions[2, 0] += 0.01
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        assert pool.add_label(frame, make_label(3))
+        assert pool.add_label(moved, make_label(3))
+        assert pool.add_label(frame, make_label(3, "2x2x1"))
+        label = make_label(3)
+        label.level = "LJ of another kind"
+        assert pool.add_label(frame, label)
+    assert len(pool) == 4
+
+
+def test_the_densest_grid_is_exported(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_label(frame, make_label(3, "2x2x1", energy=-2.0))
+        pool.add_label(frame, make_label(3, "1x1x1", energy=-1.0))
+    assert pool.export(tmp_path / "all.extxyz") == 1
+    assert read(tmp_path / "all.extxyz").get_potential_energy() == -2.0
+
+
+def test_compressed_export(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_label(frame, make_label(3))
+    pool.export(tmp_path / "all.extxyz.gz")
+    exported = read(tmp_path / "all.extxyz.gz")
+    assert exported.get_potential_energy() == -1.0
+    assert np.size(exported.info["virial"]) == 9
+    assert [file.name for file in tmp_path.glob("*all*")] == ["all.extxyz.gz"]
+
+
+def test_trajectories_stay_on_one_side(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        for k in range(60):
+            moved = frame.copy()
+            moved.positions[0, 0] += 0.02 * k
+            moved.info["trajectory"] = f"md{k // 3}"
+            pool.add_label(moved, make_label(3))
+    assert sum(pool.export_split(tmp_path, 0.3)) == 60
+    train, test = (
+        {atoms.info["trajectory"] for atoms in read(tmp_path / f"{side}.extxyz.gz", ":")}
+        for side in ("train", "test")
+    )
+    assert not train & test
+    assert train | test == {f"md{k}" for k in range(20)}
+    assert 1 <= len(test) <= 12  # 20 trajectories at 0.3: 6 ± 2
+
+
+def test_bad_share(tmp_path):
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
+        Pool(tmp_path / "pool.db").export_split(tmp_path, 1.5)
+
+
+def test_failures_are_kept_until_forgotten(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_failure(frame, LEVEL, "1x1x1", Failure("no convergence", "last line", 3))
+    pool = Pool(tmp_path / "pool.db")
+    assert pool.is_set_aside(frame, LEVEL, "1x1x1")
+    assert (len(pool), pool.n_set_aside) == (0, 1)
+    ((_, failure),) = pool.failures()
+    assert failure == Failure("no convergence", "last line", 3)
+    with pool:
+        assert pool.forget_failures() == 1
+    assert not pool.is_set_aside(frame, LEVEL, "1x1x1")
+
+
+def test_one_writer_at_a_time(tmp_path, frame):
+    first, second = Pool(tmp_path / "pool.db"), Pool(tmp_path / "pool.db")
+    with first:
+        with pytest.raises(PoolError, match="another run is writing"), second:
+            pass
+        first.add_label(frame, make_label(3))
+    with second:  # free again
+        pass
+
+
+def test_writing_needs_the_lock(tmp_path, frame):
+    with pytest.raises(PoolError, match="before writing"):
+        Pool(tmp_path / "pool.db").add_label(frame, make_label(3))
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, only text" * 40, None])
+def test_a_file_that_is_no_pool(tmp_path, content):
+    path = tmp_path / "pool.db"
+    if content is None:
+        with sqlite3.connect(path) as other:
+            other.execute("create table systems (id integer)")
+        other.close()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(PoolError, match="is not a pool of labels"):
+        Pool(path)
+
+
+def _fill_under_limit(path, frame, limit, results):
+    """Add labels until the file may not grow: the kernel's own "no space" for this process."""
+    pool = Pool(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    n_added = 0
+    with pool:
+        try:
+            while True:
+                moved = frame.copy()
+                moved.positions[0, 0] += 0.01 * (n_added + 1)
+                pool.add_label(moved, make_label(3))
+                n_added += 1
+        except PoolError as failure:
+            results.put((n_added, str(failure)))
+
+
+def test_full_disk_leaves_the_pool_readable(tmp_path, frame):
+    path = tmp_path / "pool.db"
+    with Pool(path) as pool:
+        pool.add_label(frame, make_label(3))
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    limit = path.stat().st_size + 20_000
+    process = context.Process(target=_fill_under_limit, args=(path, frame, limit, results))
+    process.start()
+    n_added, message = results.get()
+    process.join()
+    assert "cannot write" in message
+    assert "The labels in it are safe" in message
+    assert n_added > 3
+    assert len(Pool(path)) == len(list(Pool(path).frames())) == n_added + 1
+
+
+def test_a_copy_taken_at_any_moment_is_a_pool(tmp_path, frame):
+    """Labels are on disk when add_label returns, so a kill afterwards loses nothing."""
+    path = tmp_path / "pool.db"
+    with Pool(path) as pool:
+        for k in range(5):
+            moved = frame.copy()
+            moved.positions[0, 0] += 0.1 * k
+            pool.add_label(moved, make_label(3))
+            shutil.copy(path, tmp_path / f"copy{k}.db")
+            assert len(Pool(tmp_path / f"copy{k}.db")) == k + 1

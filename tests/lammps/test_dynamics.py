@@ -1,0 +1,318 @@
+"""What engines do with a pair style: conserve, restart, rerun, change the box, the atoms and the number of atoms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lammps_scripts import BAR_PER_EV, write_data
+
+from qnep import random_model
+
+ELEMENTS = "Na C O"
+START = """
+units metal
+atom_style charge
+boundary {boundary}
+{before}
+read_data system.data
+pair_style {style}
+pair_coeff * * {coefficients}
+neighbor 1.0 bin
+neigh_modify every 1 delay 0 check yes
+timestep 0.0005
+thermo_modify norm no
+"""
+STYLE = "qnep kspace direct"
+MESH = "qnep kspace pppm 1e-5"
+
+
+@pytest.fixture
+def start(tmp_path, random_electrolyte):
+    """The head of a script for 60 atoms whose forces are moderate."""
+    random_model(
+        ELEMENTS,
+        charge_mode=2,
+        radial_cutoff=4.5,
+        angular_cutoff=3.5,
+        n_max=(2, 2),
+        n_neurons=10,
+        zbl=(1.0, 2.0),
+        energy_scale=0.1,
+        charge_scale=0.2,
+        seed=5,
+    ).write(str(tmp_path / "nep.txt"))
+
+    def head(
+        style: str = STYLE,
+        coefficients: str = f"nep.txt {ELEMENTS}",
+        before: str = "",
+        boundary: str = "p p p",
+        n_atoms: int = 60,
+        tilt: float = 0.0,
+    ) -> str:
+        atoms = random_electrolyte(n_atoms, lengths=(11.0, 11.0, 12.0), tilt=tilt)
+        write_data(tmp_path / "system.data", atoms, ELEMENTS)
+        return START.format(
+            style=style, coefficients=coefficients, before=before, boundary=boundary
+        )
+
+    return head
+
+
+def thermo_table(screen: str) -> np.ndarray:
+    """Rows of the last thermo output."""
+    rows: list[list[float]] = []
+    width = 0
+    for line in screen.splitlines():
+        words = line.split()
+        if words[:1] == ["Step"]:
+            width = len(words)
+            rows.clear()
+        elif width and len(words) == width and words[0].isdigit():
+            rows.append([float(word) for word in words])
+        elif line.startswith("Loop time"):
+            width = 0
+    return np.array(rows)
+
+
+@pytest.mark.mpi
+def test_energy_and_momentum_are_conserved(start, run_lammps):
+    """Relaxed atoms at 300 K: the energy swings by the time step, it does not run; the momentum stays zero."""
+    run = run_lammps(
+        start()
+        + """
+minimize 0 1e-2 20 30
+reset_timestep 0
+velocity all create 300 3 mom yes
+fix 1 all nve
+variable px equal vcm(all,x)
+thermo_style custom step etotal ke v_px
+thermo_modify format float %.12g
+thermo 10
+run 100
+""",
+        n_ranks=2,
+    )
+    assert run.status == 0, run.screen
+    table = thermo_table(run.screen)
+    drift = np.polyfit(table[:, 0] * 0.0005, table[:, 1] / 60, 1)[0]
+    # eV/atom/ps; noise of the fit over 0.05 ps at a mean kinetic energy of 0.04 eV an atom
+    assert abs(drift) < 2e-3
+    assert np.abs(table[:, 3]).max() < 1e-10
+
+
+def test_energy_runs_without_the_mean_correction(start, run_lammps):
+    """The forces without it are not the gradient: they differ from those with it, the energy does not."""
+    with_it = run_lammps(
+        start() + "run 0\ndump d all custom 1 atoms.dump id fx fy fz\nrun 0\n"
+    ).table()
+    without = run_lammps(
+        start(STYLE + " mean_correction no") + "dump d all custom 1 atoms.dump id fx fy fz\nrun 0\n"
+    ).table()
+    assert np.abs(with_it - without).max() > 1e-3
+
+
+def test_forces_are_the_gradient_of_the_energy(start, run_lammps):
+    """LAMMPS's own finite differences (fix numdiff); truncation of the differences at 1e-4 Å is 1e-7 eV/Å."""
+    run = run_lammps(
+        start("qnep kspace pppm 1e-8", n_atoms=12, before="atom_modify map yes")
+        + """
+fix numeric all numdiff 1 1e-4
+variable error atom "sqrt((fx-f_numeric[1])^2 + (fy-f_numeric[2])^2 + (fz-f_numeric[3])^2)"
+compute error all reduce max v_error
+thermo_style custom step pe c_error
+run 0
+print "ERROR_OF_FORCES: $(c_error:%.10g)"
+"""
+    )
+    assert run.status == 0, run.screen
+    assert run.value("ERROR_OF_FORCES")[0] < 5e-6
+
+
+def test_pressure_is_the_strain_derivative_of_the_energy(start, run_lammps):
+    """Virial from the energies of two boxes strained by 1e-4, with the same mesh."""
+    script = start("qnep kspace pppm 1e-7 mesh 24 24 24") + "compute p all pressure NULL virial\n"
+    script += "thermo_style custom step pe c_p[1] vol\nrun 0\n"
+    script += 'print "PRESSURE: $(c_p[1]:%.15g) $(vol:%.15g)"\n'
+    for sign in ("1.0001", "0.9998"):
+        script += f'change_box all x scale {sign} remap\nrun 0\nprint "ENERGY{sign}: $(pe:%.15g) $(lx:%.15g)"\n'
+    run = run_lammps(script)
+    assert run.status == 0, run.screen
+    pressure, volume = run.value("PRESSURE")
+    energy_long, length_long = run.value("ENERGY1.0001")
+    energy_short, length_short = run.value("ENERGY0.9998")
+    mean_length = 0.5 * (length_long + length_short)
+    virial = -(energy_long - energy_short) / (length_long - length_short) * mean_length
+    assert pressure * volume / BAR_PER_EV == pytest.approx(virial, rel=2e-3, abs=2e-3)
+
+
+def test_restart_continues_the_trajectory(start, run_lammps, tmp_path):
+    """Ten steps, restart, ten more: the same as twenty. The potential is named again, as for every file-based style."""
+    begin = "velocity all create 300 3\n"
+    move = "fix 1 all nve\ndump d all custom 10 atoms.dump id x y z q\ndump_modify d sort id format float %.17g\n"
+    whole = run_lammps(start() + begin + move + "run 10\nrun 10\n").table()
+    run = run_lammps(start() + begin + move + "run 10\nwrite_restart half.restart\n")
+    assert run.status == 0, run.screen
+    again = f"read_restart half.restart\npair_style {STYLE}\npair_coeff * * nep.txt {ELEMENTS}\nneighbor 1.0 bin\n"
+    resumed = run_lammps(again + "timestep 0.0005\n" + move + "run 10\n")
+    assert resumed.status == 0, resumed.screen
+    # the mesh is chosen for the same charges, the sums run over atoms in another order
+    np.testing.assert_allclose(resumed.table(), whole, atol=1e-8)
+
+
+@pytest.mark.mpi
+def test_rerun_gives_the_energies_of_the_run(start, run_lammps):
+    head = start()
+    run = run_lammps(
+        head + "velocity all create 300 3\nfix 1 all nve\nthermo 5\nthermo_style custom step pe\n"
+        "thermo_modify format float %.12g\ndump d all custom 5 t.dump id type x y z\n"
+        "dump_modify d format float %.15g\nrun 20\n"
+    )
+    again = run_lammps(
+        head
+        + "thermo 5\nthermo_style custom step pe\nthermo_modify format float %.12g\nrerun t.dump dump x y z\n",
+        n_ranks=2,
+    )
+    assert again.status == 0, again.screen
+    np.testing.assert_allclose(thermo_table(again.screen), thermo_table(run.screen), rtol=1e-8)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("tilt", [0.0, 2.0])
+def test_constant_pressure_in_boxes_of_both_kinds(tilt, start, run_lammps):
+    """A box that shrinks by more than 10 %, when the mesh is chosen anew; energies stay those of a fresh run."""
+    shape = "tri" if tilt else "aniso"
+    run = run_lammps(
+        start(MESH, tilt=tilt, n_atoms=40)
+        + f"""
+velocity all create 300 3
+fix 1 all npt temp 300 300 0.05 {shape} 500000 500000 0.02
+run 60
+run 0
+write_data final.data
+print "VOLUME: $(vol:%.10g)"
+print "ENERGY: $(pe:%.12g)"
+""",
+        n_ranks=2,
+    )
+    assert run.status == 0, run.screen
+    assert "Lost atoms" not in run.screen
+    assert run.screen.count("PPPM initialization") > 2
+    fresh = f"units metal\natom_style charge\nread_data final.data\npair_style {MESH}\n"
+    fresh += f'pair_coeff * * nep.txt {ELEMENTS}\nrun 0\nprint "ENERGY: $(pe:%.12g)"\n'
+    energy = run_lammps(fresh).value("ENERGY")[0]
+    assert run.value("ENERGY")[0] == pytest.approx(energy, abs=1e-4)
+
+
+@pytest.mark.mpi
+def test_atoms_come_and_go(start, run_lammps):
+    """fix deposit adds atoms, a region takes some away: charges stay neutral and the run goes on."""
+    run = run_lammps(
+        start(before="", boundary="p p p")
+        + """
+group old type 1 2 3
+region space block 0 11 0 11 0 12
+velocity all create 300 3
+fix 1 all nve/limit 0.05
+fix 2 all deposit 3 1 10 4928 region space near 1.2 attempt 500 vz -0.1 0.0
+run 50
+region hole sphere 5 5 5 3
+group taken region hole
+delete_atoms group taken compress no
+compute charges all property/atom q
+compute total all reduce sum c_charges
+thermo_style custom step atoms pe c_total
+run 10
+print "CHARGE: $(c_total:%.10g)"
+print "ATOMS: $(atoms)"
+""",
+        n_ranks=2,
+    )
+    assert run.status == 0, run.screen
+    assert abs(run.value("CHARGE")[0]) < 1e-10
+    assert run.value("ATOMS")[0] != 60
+
+
+@pytest.mark.mpi
+def test_balanced_domains(start, run_lammps, random_electrolyte):
+    """fix balance moves the borders of the domains, which the mesh must follow."""
+    script = (
+        start(MESH) + "compute e all pe/atom\ndump d all custom 10 atoms.dump id x y z fx fy fz\n"
+    )
+    script += "dump_modify d sort id format float %.17g\nvelocity all create 300 3\nfix 1 all nve\n"
+    plain = run_lammps(script + "run 20\n", n_ranks=2).table()
+    balanced = run_lammps(script + "fix b all balance 5 1.0 shift xyz 10 1.0\nrun 20\n", n_ranks=2)
+    assert balanced.status == 0, balanced.screen
+    np.testing.assert_allclose(balanced.table(), plain, atol=1e-6)
+
+
+def test_hybrid_overlay_adds_a_plain_pair_style(start, run_lammps):
+    """Energies of qnep and zbl together are the sum of both alone."""
+    energies = []
+    for style, coefficients in (
+        (STYLE, f"nep.txt {ELEMENTS}"),
+        ("zbl 2.0 3.0", "11.0 11.0"),
+        (
+            f"hybrid/overlay {STYLE} zbl 2.0 3.0",
+            f"qnep nep.txt {ELEMENTS}\npair_coeff * * zbl 11.0 11.0",
+        ),
+    ):
+        run = run_lammps(start(style, coefficients) + 'run 0\nprint "ENERGY: $(pe:%.15g)"\n')
+        assert run.status == 0, run.screen
+        energies.append(run.value("ENERGY")[0])
+    assert energies[2] == pytest.approx(energies[0] + energies[1], rel=1e-10)
+
+
+def test_units_real(start, run_lammps):
+    """kcal/mol and fs: the energy is that of metal units times 23.060549, the pressure in atm fits that in bar."""
+    script = 'run 0\nprint "VALUES: $(pe:%.15g) $(press:%.15g)"\n'
+    metal = run_lammps(start(MESH) + script).value("VALUES")
+    real = run_lammps(start(MESH).replace("units metal", "units real") + script).value("VALUES")
+    assert real[0] == pytest.approx(23.060549 * metal[0], rel=1e-6)
+    assert real[1] * 1.01325 == pytest.approx(metal[1], rel=1e-5)
+
+
+def test_slab_correction(start, run_lammps):
+    """Free surfaces: the energy does not change with the empty space above, and no force acts on the whole slab."""
+    energies = []
+    for factor in (3.0, 6.0):
+        run = run_lammps(
+            start(f"qnep kspace ewald 1e-9 slab {factor}", boundary="p p f").replace(
+                "read_data system.data", "read_data system.data\nchange_box all z final -2 14"
+            )
+            + "thermo_style custom step pe fmax\ncompute f all reduce sum fx fy fz\n"
+            "thermo_style custom step pe c_f[3]\n"
+            'run 0\nprint "ENERGY: $(pe:%.15g) $(c_f[3]:%.6g)"\n'
+        )
+        assert run.status == 0, run.screen
+        energies.append(run.value("ENERGY"))
+    # the images of the slab are 24 Å away in the smaller box; what the dipole correction leaves decays exponentially
+    assert energies[0][0] == pytest.approx(energies[1][0], abs=1e-6)
+    assert abs(energies[0][1]) < 1e-9
+
+
+def test_minimizer_and_run_every(start, run_lammps):
+    run = run_lammps(
+        start() + "minimize 1e-8 1e-6 50 500\nvelocity all create 100 2\nfix 1 all nve\n"
+        'run 20 every 5 "variable e equal pe"\nprint "DONE: $(step)"\n'
+    )
+    assert run.status == 0, run.screen
+    assert "Minimization stats" in run.screen
+
+
+@pytest.mark.mpi
+def test_timing_breakdown(start, run_lammps):
+    run = run_lammps(start(MESH + " timing yes") + "fix 1 all nve\nrun 5\n", n_ranks=2)
+    for stage in ("Neighbor blocks", "Descriptors", "Charges", "K-space", "Forces", "Comm"):
+        assert stage in run.screen
+
+
+def test_lost_atoms_are_reported(start, run_lammps):
+    """LAMMPS's own error, not a hang or a crash."""
+    run = run_lammps(
+        start(MESH + " slab 3.0", boundary="p p f")
+        + "velocity all set 0 0 500\nfix 1 all nve\nthermo 1\nrun 200\n",
+        n_ranks=2,
+    )
+    assert run.status != 0
+    assert "Lost atoms" in run.screen or "Out of range atoms" in run.screen

@@ -1,0 +1,160 @@
+"""Every wrong input ends on all ranks with a sentence that says what was wanted and what came."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lammps_scripts import write_data
+
+from qnep import random_model
+
+pytestmark = pytest.mark.mpi
+
+SCRIPT = """
+units {units}
+atom_style {atom_style}
+boundary {boundary}
+newton {newton}
+{before}
+read_data system.data
+pair_style {style}
+{between}
+pair_coeff {coefficients}
+{after}
+run 0
+"""
+
+DEFAULTS = {
+    "units": "metal",
+    "atom_style": "charge",
+    "boundary": "p p p",
+    "newton": "on",
+    "before": "",
+    "style": "qnep",
+    "between": "",
+    "coefficients": "* * nep.txt Na C O",
+    "after": "",
+}
+
+WRONG_KEYWORDS = {
+    "qnep cspace pppm 1e-5": "unknown keyword cspace, wanted one of: charge,",
+    "qnep kspace": "keyword kspace: wanted pppm ACCURACY, ewald ACCURACY or direct, got nothing",
+    "qnep kspace msm 1e-5": "keyword kspace: wanted pppm ACCURACY, ewald ACCURACY or direct, got msm",
+    "qnep kspace pppm": "keyword kspace: wanted an accuracy between 1e-12 and 0.1, got nothing",
+    "qnep kspace pppm fine": "keyword kspace: wanted an accuracy between 1e-12 and 0.1, got fine",
+    "qnep kspace pppm -1e-5": "keyword kspace: wanted an accuracy between 1e-12 and 0.1, got -1e-5",
+    "qnep slab 0.5": "keyword slab: wanted a factor of at least 1.5",
+    "qnep charge nan": "keyword charge: wanted a total charge in e, got nan",
+    "qnep order 9": "keyword order: wanted an order from 2 to 7, got 9",
+    "qnep mesh 8 8": "keyword mesh: wanted three numbers of mesh points between 2 and 8192, got nothing",
+    "qnep mean_correction maybe": "keyword mean_correction: wanted yes or no, got maybe",
+    "qnep deviation": "keyword deviation: wanted a file name and an interval in steps, got nothing",
+    "qnep deviation f.txt 0": "keyword deviation: wanted an interval of at least 1 step, got 0",
+    "qnep temperature -3": "keyword temperature: wanted a temperature in K, not negative, got -3",
+    "qnep precision half": "keyword precision: wanted double or single, got half",
+    "qnep slab 3 charge 1": "slab wants a neutral system, got charge 1",
+    "qnep slab 3 kspace direct": "slab wants kspace pppm or ewald, got kspace direct",
+    "qnep kspace ewald 1e-5 order 5": "order and mesh want kspace pppm",
+    "qnep deviation f.txt 10": "keyword deviation: wanted at least two model files in pair_coeff, got one",
+}
+
+WRONG_SYSTEMS = {
+    "missing model": (
+        {"coefficients": "* * none.txt Na C O"},
+        "wanted a readable model file, got none.txt",
+    ),
+    "cut model": ({"coefficients": "* * cut.txt Na C O"}, "cut.txt"),
+    "no model at all": ({"coefficients": "* * empty.txt Na C O"}, "empty.txt"),
+    "dipole model": (
+        {"coefficients": "* * dipole.txt Na C O"},
+        "wanted a model of an energy, got dipole.txt",
+    ),
+    "too few elements": (
+        {"coefficients": "* * nep.txt Na"},
+        "at least one model file and 3 element(s), one for each atom type (or NULL), got 4 argument(s)",
+    ),
+    "unknown element": (
+        {"coefficients": "* * nep.txt Na C Xe"},
+        "wanted an element of nep.txt (Na C O) for atom type 3, got Xe",
+    ),
+    "no charges": (
+        {"atom_style": "atomic"},
+        "wanted an atom style with charges (atom_style charge)",
+    ),
+    "newton off": ({"newton": "off"}, "wanted newton on, got newton off"),
+    "units": ({"units": "lj"}, "wanted units metal or real, got units lj"),
+    "free surface": (
+        {"boundary": "p p f"},
+        "wanted boundary p p p for a qNEP model without the keyword slab",
+    ),
+    "slab in a periodic box": (
+        {"style": "qnep slab 3"},
+        "wanted boundary p p f for a qNEP model with",
+    ),
+    "second k-space": (
+        {"after": "set type 1 charge 0.1\nset type 2 charge -0.1\nkspace_style pppm 1e-5"},
+        "brings its own k-space solver (keyword kspace): wanted kspace_style none",
+    ),
+    "pair_coeff of one type": (
+        {"coefficients": "1 1 nep.txt Na C O"},
+        "Pair_coeff must start with * * for pair style qnep",
+    ),
+    "group to group": (
+        {"after": "compute pull all group/group all\nthermo_style custom step c_pull"},
+        "Pair style does not support compute group/group",
+    ),
+    "quantity of the compute": (
+        {"after": "compute v all qnep/atom field"},
+        "compute qnep/atom: wanted potential, born or deviation, got field",
+    ),
+    "deviation of one model": (
+        {"after": "compute v all qnep/atom deviation\ndump v all custom 1 v.dump c_v"},
+        "compute qnep/atom deviation: wanted at least two model files",
+    ),
+    "field components": (
+        {"after": "fix e all qnep/efield 0 0"},
+        "fix qnep/efield: wanted three field components in V/Angstrom, got 2 argument(s)",
+    ),
+    "another pair style": (
+        {"after": "pair_style zero 5.0\npair_coeff * *\nfix e all qnep/efield 0 0 1"},
+        "fix qnep/efield: wanted one pair_style qnep, got pair_style zero",
+    ),
+    "two atoms at one place": ({"after": "displace_atoms coincident move {gap} units box"}, "atom"),
+}
+
+
+@pytest.fixture
+def files(tmp_path, random_electrolyte):
+    model = random_model("Na C O", charge_mode=2, radial_cutoff=5.0, seed=3)
+    model.write(str(tmp_path / "nep.txt"))
+    text = (tmp_path / "nep.txt").read_text()
+    (tmp_path / "cut.txt").write_text(text[: len(text) // 2])
+    (tmp_path / "empty.txt").write_text("")
+    random_model("Na C O", kind="dipole", seed=3).write(str(tmp_path / "dipole.txt"))
+    return random_electrolyte(20)
+
+
+def assert_stops(run, message: str) -> None:
+    text = " ".join(run.screen.split())
+    assert run.status != 0, text
+    assert message in text, text
+
+
+@pytest.mark.parametrize("style", WRONG_KEYWORDS)
+def test_wrong_keywords(style, run_lammps, files, tmp_path):
+    write_data(tmp_path / "system.data", files, "Na C O")
+    run = run_lammps(SCRIPT.format(**{**DEFAULTS, "style": style}), n_ranks=2)
+    assert_stops(run, WRONG_KEYWORDS[style])
+
+
+@pytest.mark.parametrize("case", WRONG_SYSTEMS)
+def test_wrong_systems(case, run_lammps, files, tmp_path):
+    changes, message = WRONG_SYSTEMS[case]
+    atomic = changes.get("atom_style") == "atomic"
+    write_data(tmp_path / "system.data", files, "Na C O", "atomic" if atomic else "charge")
+    if case == "two atoms at one place":
+        gap = files.positions[1] - files.positions[0]
+        move = "group coincident id 1\ndisplace_atoms coincident move {:.17g} {:.17g} {:.17g} units box"
+        changes = {"after": move.format(*np.asarray(gap))}
+    run = run_lammps(SCRIPT.format(**{**DEFAULTS, **changes}), n_ranks=2)
+    assert_stops(run, message)

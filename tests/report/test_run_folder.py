@@ -1,0 +1,130 @@
+"""What a run leaves in its folder is found and told: log, model, settings, trajectory."""
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from qnep.cli import main
+from qnep.report.model_card import card_text, is_model, model_facts
+from qnep.report.run_folder import RunFolder
+from qnep.report.thermo_log import read_thermo, thermo_charts
+
+LOG = """LAMMPS (22 Jul 2025)
+timestep 0.0005
+   Step          Temp          PotEng
+         0   300           -10.5
+WARNING: something (src/x.cpp:1)
+       100   310.5         -10.25
+Loop time of 1.2 on 1 procs for 100 steps with 8 atoms
+   Step          Temp          PotEng
+       100   310.5         -10.25
+       200   305           -10.125
+       300   30"""
+
+MODEL = "nep4_zbl 2 Na F\nzbl 0.7 1.4\ncutoff 6 4 100 80\nn_max 4 4\nANN 30 0\n0.125\n0.25\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run of NaF: log, model with card, settings, input and trajectory."""
+    (tmp_path / "log.lammps").write_text(LOG)
+    (tmp_path / "nep.txt").write_text(MODEL)
+    (tmp_path / "nep.md").write_text("# Card\nPBE-D3")
+    (tmp_path / "md.json").write_text(
+        json.dumps({"temperature": 450, "steps": [1, 2], "ensemble": "nvt"})
+    )
+    (tmp_path / "in.lammps").write_text("pair_style qnep <fast>")
+    atoms = bulk("NaF", "rocksalt", a=4.63, cubic=True).repeat(2)
+    images = []
+    for k in range(3):
+        images.append(atoms.copy())
+        images[-1].positions += 0.05 * np.random.default_rng(k).normal(size=(64, 3))
+        images[-1].info["Time"] = 100.0 * k
+    write(tmp_path / "run.xyz", images, format="extxyz")
+    return tmp_path
+
+
+def test_thermo_of_a_log_that_was_cut(folder):
+    """The row at step 100 counts once, the last one is cut off, the warning in between does no harm."""
+    columns = read_thermo(folder / "log.lammps")
+    assert columns["Step"] == [0, 100, 200]
+    assert columns["PotEng"] == [-10.5, -10.25, -10.125]
+    charts = {chart.name: chart for chart in thermo_charts(folder / "log.lammps")}
+    assert charts["log_temperature"].series[0].x == [0.0, 0.05, 0.1]
+    assert charts["log_temperature"].x_label == "time / ps"
+
+
+def test_log_without_thermo_gives_nothing(tmp_path):
+    (tmp_path / "log.lammps").write_text("LAMMPS\nERROR: no atoms\n")
+    assert thermo_charts(tmp_path / "log.lammps") == []
+
+
+def test_model_header_and_card(folder):
+    facts = model_facts(folder / "nep.txt")
+    assert facts["kind"] == "nep4_zbl"
+    assert facts["elements"] == "Na F"
+    assert facts["cutoff"] == "6 4 100 80"
+    assert "0.125" not in facts
+    assert card_text(folder / "nep.txt").startswith("# Card")
+    assert not is_model(folder / "md.json")
+
+
+def test_shipped_models_of_other_codes_are_known(shared_data):
+    for path in sorted((shared_data / "models").glob("*NEP*.txt")):
+        assert is_model(path)
+        assert model_facts(path)["kind"].startswith("nep")
+
+
+def test_facts_of_the_folder(folder):
+    run = RunFolder(folder).facts()
+    assert run.facts["temperature"] == 450
+    assert "steps" not in run.facts
+    assert run.texts["in.lammps"] == "pair_style qnep <fast>"
+    assert run.texts["model card"].startswith("# Card")
+    assert RunFolder(folder).trajectories() == [folder / "run.xyz"]
+
+
+def test_deposition_table_becomes_charts(folder):
+    (folder / "deposition.csv").write_text("time_ps,deposited,note\n0,0,a\n1,2,b\n")
+    charts = {chart.title: chart for chart in RunFolder(folder).history().charts}
+    assert charts["deposited"].series[0].y == [0.0, 2.0]
+    assert "note" not in charts
+
+
+def test_report_command_analyses_and_writes(folder, capsys):
+    assert main(["report", str(folder), "--figures", "pdf"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for text in (
+        "PBE-D3",
+        "pair_style qnep &lt;fast&gt;",
+        "log_temperature",
+        "crystallinity",
+        "450",
+    ):
+        assert text in page
+    assert (folder / "figures" / "log_temperature.pdf").exists()
+    assert (folder / "run.xyz.analysis" / "findings.json").exists()
+    (folder / "run.xyz").unlink()  # now the findings are there
+    assert main(["report", str(folder), "-o", str(folder / "again.html")]) == 0
+    assert "crystallinity" in (folder / "again.html").read_text(encoding="utf-8")
+
+
+def test_several_trajectories_need_a_choice(folder, capsys):
+    (folder / "dump.xyz").write_bytes((folder / "run.xyz").read_bytes())
+    assert main(["report", str(folder)]) == 2
+    assert "choose with --trajectory: dump.xyz, run.xyz" in capsys.readouterr().err
+    assert (
+        main(["report", str(folder), "--trajectory", str(folder / "run.xyz"), "--only", "species"])
+        == 0
+    )
+
+
+def test_missing_folder_and_empty_folder(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "nothing")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 0
+    assert "no trajectory in this folder" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from qnep.io import read_frames
+from qnep.train.frames import FrameError, FrameReader, hash_frames, require_labels
+
+GPUMD_FRAME = """2
+lattice="4 0 0 0 5 0 0 0 6" Energy=-3.5 VIRIAL="1 2 3 2 4 5 3 5 6" charge=1 weight=2 energy_weight=0 \
+properties=species:S:1:pos:R:3:force:R:3:bec:R:9
+O 0 0 0 0.1 0.2 0.3 1 2 3 4 5 6 7 8 9
+H 1 1 1 -0.1 -0.2 -0.3 -1 -2 -3 -4 -5 -6 -7 -8 -9
+"""
+
+
+def test_gpumd_keys_in_any_case(tmp_path):
+    path = tmp_path / "train.xyz"
+    path.write_text(GPUMD_FRAME)
+    frame = FrameReader(("H", "O")).read(read_frames(path)[0], "a frame")
+    assert (frame.energy, frame.total_charge, frame.weight, frame.energy_weight) == (-3.5, 1, 2, 0)
+    np.testing.assert_array_equal(frame.types, [1, 0])
+    np.testing.assert_allclose(frame.virial, [[1, 2, 3], [2, 4, 5], [3, 5, 6]])
+    np.testing.assert_allclose(frame.born_charges[0], np.arange(1, 10).reshape(3, 3))
+
+
+def test_stress_of_ase_becomes_the_virial(make_atoms):
+    """Virial = -stress times volume; ASE's Voigt order xx yy zz yz xz xy."""
+    atoms = make_atoms(0)
+    frame = FrameReader(("O", "H")).read(atoms, "a frame")
+    np.testing.assert_allclose(frame.virial, -atoms.get_stress(voigt=False) * atoms.get_volume())
+
+
+def test_bad_frames_are_named(make_atoms):
+    reader = FrameReader(("O", "H"))
+    with pytest.raises(FrameError, match="frame 7: element N is not among"):
+        reader.read(make_atoms(0, symbols="NOH"), "frame 7")
+    atoms = make_atoms(0)
+    atoms.cell = np.zeros((3, 3))
+    with pytest.raises(FrameError, match="frame 7: no cell"):
+        reader.read(atoms, "frame 7")
+    atoms = make_atoms(0)
+    atoms.calc.results["forces"][3, 1] = np.nan
+    with pytest.raises(FrameError, match="frame 7: forces holds numbers that are not finite"):
+        reader.read(atoms, "frame 7")
+    atoms = make_atoms(0, virial=np.ones(9))
+    with pytest.raises(FrameError, match="differ"):
+        reader.read(atoms, "frame 7")
+    with pytest.raises(FrameError, match="frame 7: weight must be between"):
+        reader.read(make_atoms(0, weight=1000), "frame 7")
+
+
+def test_missing_labels_are_named(make_atoms):
+    atoms = make_atoms(0)
+    del atoms.calc.results["forces"]
+    frame = FrameReader(("O", "H")).read(atoms, "frame 7")
+    with pytest.raises(FrameError, match="frame 7: no forces"):
+        require_labels([frame])
+
+
+def test_fingerprint_tells_labels_apart(make_frames):
+    frames = make_frames(2)
+    assert hash_frames(frames) == hash_frames(make_frames(2))
+    assert hash_frames(frames) != hash_frames(frames[::-1])

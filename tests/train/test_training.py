@@ -1,0 +1,347 @@
+"""Whole runs on a few small structures."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.io import write
+
+from qnep import QNEP, Model
+from qnep.train.batch import BatchBuilder
+from qnep.train.checkpoint import CheckpointError
+from qnep.train.loss import LossWeights
+from qnep.train.member import DivergedError
+from qnep.train.report import predict_frames
+from qnep.train.settings import ModelSettings, Settings, TrainingSettings
+from qnep.train.start import element_energies, initial_parameters
+from qnep.train.trainer import make_groups, settings_of_model, train
+from qnep.train.work import LocalWork, ParallelWork, WorkPlan
+
+SMALL = ModelSettings(
+    ("O", "H"),
+    charge_mode=2,
+    cutoff=(4.0, 3.0),
+    n_max=(3, 2),
+    basis_size=(4, 4),
+    l_max=(2, 1),
+    neurons=5,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def data_file(tmp_path, make_atoms) -> Path:
+    """Six structures labelled by a random model, so that a fit is possible."""
+    from qnep import random_model
+
+    teacher = random_model(
+        "O H", radial_cutoff=4.0, angular_cutoff=3.0, l_max=(2, 1, 0), n_neurons=4, seed=3
+    )
+    structures = []
+    for seed in range(6):
+        atoms = make_atoms(seed, config_type=f"kind {seed % 2}")
+        atoms.calc = QNEP(teacher)
+        atoms.get_forces()
+        atoms.get_stress()
+        structures.append(atoms)
+    path = tmp_path / "train.xyz"
+    write(path, structures, format="extxyz")
+    return path
+
+
+def make_settings(
+    data_file: Path, output: str = "out", model: ModelSettings = SMALL, **training
+) -> Settings:
+    options = {"epochs": 6, "batch_size": 2, "warm_up_steps": 3, "device": "cpu", **training}
+    folder = data_file.parent
+    return Settings(
+        model,
+        TrainingSettings(data=(str(data_file),), output=str(folder / output), **options),
+        LossWeights(energy=1.0, force=1.0, virial=0.1),
+    )
+
+
+def run(settings: Settings, **options) -> Model:
+    return train(settings, show_progress=False, **options).models[0]
+
+
+def test_a_run_leaves_model_metrics_plots_and_card(data_file):
+    settings = make_settings(data_file, epochs=40, learning_rate=2e-2, validation_fraction=0.2)
+    result = train(settings, show_progress=False)
+    folder, history = result.folders[0], result.histories[0]
+    assert history[-1]["train_force"] < 0.5 * history[0]["train_force"]
+    names = {
+        "nep.txt",
+        "checkpoint.npz",
+        "metrics.csv",
+        "loss.png",
+        "parity.png",
+        "README.md",
+        "errors.json",
+    }
+    assert {path.name for path in folder.iterdir()} == names
+    assert Model.read(str(folder / "nep.txt")).format() == result.models[0].format()
+    errors = json.loads((folder / "errors.json").read_text())
+    assert set(errors["training"]["by category"]) == {"kind 0", "kind 1"}
+    assert "SHA-256" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "repulsion",
+    [{"zbl": 2.0}, {"zbl": 2.0, "zbl_typewise_factor": 0.7}, {"zbl": 2.0, "zbl_from_data": True}],
+)
+def test_reported_errors_are_those_of_the_engine_with_zbl(data_file, repulsion):
+    """ZBL is a constant of the labels while training; the written model has it, and the errors agree."""
+    settings = make_settings(data_file, model=dataclasses.replace(SMALL, **repulsion), epochs=2)
+    model = run(settings)
+    errors = json.loads((Path(settings.training.output) / "errors.json").read_text())
+    from qnep.io import read_frames
+
+    difference = []
+    for atoms in read_frames(data_file):
+        reference = atoms.get_forces()
+        atoms.calc = QNEP(model, kspace="ewald")
+        difference.append(atoms.get_forces() - reference)
+    rms = 1000 * np.sqrt(np.mean(np.concatenate(difference) ** 2))
+    assert errors["training"]["all"]["force_meV_per_A"] == pytest.approx(rms, rel=1e-9)
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_same(data_file):
+    """A real kill after some epochs; the table of the resumed run equals that of a run without a break."""
+    folder = data_file.parent
+    config = folder / "run.toml"
+    config.write_text(
+        "[model]\nelements = ['O', 'H']\ncharge_mode = 2\ncutoff = [4.0, 3.0]\nn_max = [3, 2]\n"
+        "basis_size = [4, 4]\nl_max = [2, 1]\nneurons = 5\n"
+        "[training]\ndata = 'train.xyz'\nepochs = 12\nbatch_size = 2\noutput = 'killed'\ndevice = 'cpu'\n"
+    )
+    command = [sys.executable, "-m", "qnep.cli", "train", str(config), "--quiet"]
+    metrics = folder / "killed" / "metrics.csv"
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 4:
+        assert process.poll() is None, "training ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    from qnep.train.settings import read_settings
+
+    settings = read_settings(config)
+    resumed = run(settings, resume=True)
+    whole = run(
+        dataclasses.replace(
+            settings, training=dataclasses.replace(settings.training, output=str(folder / "whole"))
+        )
+    )
+    assert resumed.format() == whole.format()
+
+
+def test_checkpoint_of_other_data_is_refused(data_file):
+    run(make_settings(data_file))
+    with pytest.raises(CheckpointError, match="belongs to other data or settings"):
+        run(make_settings(data_file, learning_rate=0.5), resume=True)
+
+
+def test_more_epochs_may_be_added(data_file):
+    settings = make_settings(data_file, epochs=2)
+    run(settings)
+    longer = dataclasses.replace(
+        settings, training=dataclasses.replace(settings.training, epochs=4, polish_rounds=1)
+    )
+    history = train(longer, resume=True, show_progress=False).histories[0]
+    assert [row["phase"] for row in history] == ["adam"] * 4 + ["polish"]
+    assert history[-1]["train_force"] <= history[-2]["train_force"]
+
+
+def test_divergence_is_named_and_keeps_the_last_model(data_file):
+    good = run(make_settings(data_file, epochs=1))
+    wild = make_settings(data_file, learning_rate=1e30, gradient_clip=0.0)
+    with pytest.raises(DivergedError, match="lower learning_rate"):
+        run(wild)
+    kept = Model.read(str(Path(wild.training.output) / "nep.txt"))
+    assert kept.format() == good.format()
+
+
+def test_early_stopping_keeps_the_best(data_file):
+    settings = make_settings(
+        data_file, epochs=60, validation_fraction=0.2, patience=3, learning_rate=0.3
+    )
+    result = train(settings, show_progress=False)
+    assert len(result.histories[0]) < 60
+
+
+def test_fine_tuning_starts_from_the_model(data_file):
+    first = make_settings(data_file, "first")
+    model = run(first)
+    assert settings_of_model(model) == dataclasses.replace(SMALL, l_max=(2, 1, 0, 0, 0, 0, 0))
+    again = make_settings(
+        data_file, "again", epochs=0, fine_tune=str(data_file.parent / "first" / "nep.txt")
+    )
+    np.testing.assert_allclose(run(again).parameters, model.parameters, rtol=1e-5, atol=1e-6)
+
+
+def test_replay_adds_old_structures(data_file):
+    settings = make_settings(data_file, replay=(str(data_file),), n_replay=2, epochs=1)
+    run(settings)
+    assert (
+        "2 older structures replayed" in (Path(settings.training.output) / "README.md").read_text()
+    )
+
+
+def test_committee_members_differ_and_share_the_data(data_file):
+    result = train(make_settings(data_file, members=2, bootstrap=True), show_progress=False)
+    assert [folder.name for folder in result.folders] == ["member0", "member1"]
+    assert np.abs(result.models[0].parameters - result.models[1].parameters).max() > 0.1
+
+
+def test_evolution_strategy_runs(data_file):
+    settings = make_settings(data_file, optimizer="snes", population=10, batch_size=6, epochs=30)
+    history = train(settings, show_progress=False).histories[0]
+    assert history[-1]["train_force"] < history[0]["train_force"]
+
+
+def make_plan(make_frames, **options) -> tuple[WorkPlan, torch.Tensor]:
+    frames = make_frames(5)
+    model = SMALL.make_model()
+    vector, scalers = initial_parameters(model, frames, 0, True)
+    parameters = np.zeros(model.n_parameters)
+    parameters[model.scaler_offset :] = scalers
+    model.parameters = parameters
+    settings = {"precision": "double", "device": "cpu", "budget": 1e9, **options}
+    plan = WorkPlan(model.format(), frames, make_groups(5, 3, 0), LossWeights(), **settings)
+    return plan, torch.from_numpy(vector)
+
+
+SCALES = {"energy": 0.1, "force": 0.5, "virial": 0.2, "charge": 0.1}
+
+
+def test_processes_share_the_gradient(make_frames):
+    plan, vector = make_plan(make_frames)
+    local, parallel = LocalWork(plan), ParallelWork(plan, 2)
+    try:
+        factors = np.arange(1.0, 6.0)
+        for work in (local, parallel):
+            work.set_factors(factors)
+        for number in range(2):
+            counts = local.counts(number)
+            assert counts == parallel.counts(number)
+            errors, gradient = local.gradient(vector, number, SCALES, counts)
+            other_errors, other = parallel.gradient(vector, number, SCALES, counts)
+            torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-12)
+            assert errors.root_mean_squares() == pytest.approx(other_errors.root_mean_squares())
+        assert local.largest_neighbors() == parallel.largest_neighbors()
+    finally:
+        parallel.close()
+
+
+def test_streamed_tables_give_the_same_gradient(make_frames):
+    plan, vector = make_plan(make_frames)
+    small, _ = make_plan(make_frames, budget=10.0)
+    works = [LocalWork(one) for one in (plan, small)]
+    results = [work.gradient(vector, 1, SCALES, work.counts(1))[1] for work in works]
+    for work in works:
+        work.close()
+    assert torch.equal(results[0], results[1])
+
+
+def test_loss_terms_by_hand(make_frames):
+    """One structure, one term at a time, against sums written out."""
+    plan, vector = make_plan(make_frames)
+    work = LocalWork(plan)
+    batch = work.store[0]
+    prediction = work.predict(vector, batch)
+    found = work.loss.sums(prediction, batch).root_mean_squares()
+    n_atoms = 12
+    energy = ((prediction.energies - batch.labels.energies) / n_atoms).square().mean().sqrt()
+    assert found["energy"] == pytest.approx(float(energy))
+    assert found["force"] == pytest.approx(
+        float((prediction.forces - batch.labels.forces).square().mean().sqrt())
+    )
+    charge = torch.stack(
+        [prediction.raw_charges[batch.frame_of_atom == f].sum() for f in range(batch.n_frames)]
+    )
+    assert found["charge"] == pytest.approx(float((charge / n_atoms).square().mean().sqrt()))
+
+
+def test_element_energies_by_hand(make_frames):
+    """Structures with energies 2 per O and -1 per H exactly."""
+    frames = (
+        make_frames(2)
+        + make_frames(2, n_atoms=6, symbols="O")
+        + make_frames(2, n_atoms=6, symbols="H")
+    )
+    exact = np.array([2.0, -1.0])
+    frames = [
+        dataclasses.replace(frame, energy=float(exact[frame.types].sum())) for frame in frames
+    ]
+    np.testing.assert_allclose(
+        element_energies(frames, 2), exact, atol=1e-4
+    )  # the ridge takes 1e-6 off
+
+
+def test_always_on_neuron_holds_the_element_energy(make_frames):
+    """With all other output weights zero, the start predicts the fitted energies of the elements."""
+    frames = make_frames(4)
+    model = SMALL.make_model()
+    vector, scalers = initial_parameters(model, frames, 0, True)
+    plan, _ = make_plan(make_frames)
+    layout = LocalWork(plan).layout
+    for t in range(2):
+        w1 = vector[layout.network_slices(t)[2]].reshape(2, -1)
+        w1[:, 1:] = 0.0
+    model.parameters = layout.to_file(vector, scalers)
+    energies = element_energies(frames, 2)
+    for result in predict_frames(model, frames):
+        expected = energies[result.frame.types].mean()
+        assert result.energies[0] == pytest.approx(expected, abs=1e-8)
+
+
+def test_initial_charges_are_those_of_the_start(make_frames):
+    frames = make_frames(2)
+    model = SMALL.make_model()
+    vector, _ = initial_parameters(model, frames, 0, True, charges=(-0.6, 0.3))
+    plan, _ = make_plan(make_frames)
+    layout = LocalWork(plan).layout
+    first = [vector[layout.network_slices(t)[2]].reshape(2, -1)[1, 0] for t in range(2)]
+    assert first == [-0.6, 0.3]
+    with pytest.raises(ValueError, match="needs 2 numbers, got 1"):
+        initial_parameters(model, frames, 0, True, charges=(0.3,))
+
+
+def test_atoms_at_one_place_are_refused(make_frames):
+    frame = make_frames(1)[0]
+    positions = frame.positions.copy()
+    positions[1] = positions[0]
+    with pytest.raises(ValueError, match="frame 0: two atoms at the same place"):
+        BatchBuilder(SMALL.make_model()).build(
+            [dataclasses.replace(frame, positions=positions)], [0]
+        )
+
+
+def test_dipole_of_a_molecule_across_the_boundary(make_frames):
+    """s times the sum of charges times positions, with the molecule made whole."""
+    frame = make_frames(1, n_atoms=3)[0]
+    vectors = np.array([[0.0, 0, 0], [0.9, 0.1, 0], [-0.3, 0.9, 0]])
+    whole = dataclasses.replace(frame, positions=vectors + 0.1, dipole=np.zeros(3))
+    wrapped_positions = Atoms("OHH", vectors + 0.1, cell=frame.cell, pbc=True).get_positions(
+        wrap=True
+    )
+    wrapped = dataclasses.replace(whole, positions=wrapped_positions)
+    plan, vector = make_plan(make_frames)
+    work = LocalWork(plan)
+    builder = BatchBuilder(work.model, "double")
+    dipoles = [work.predict(vector, builder.build([f], [0])).dipoles for f in (whole, wrapped)]
+    torch.testing.assert_close(dipoles[0], dipoles[1], rtol=1e-9, atol=1e-12)
+    assert float(dipoles[0].abs().max()) > 1e-3
