@@ -42,6 +42,8 @@ $(VENV)/stamp-tools: constraints.txt | check-system
 # The editable installation with all that tests and demo use; again when a C++ source changed.
 $(VENV)/stamp-package: $(VENV)/stamp-tools pyproject.toml constraints.txt $(CPP_SOURCES)
 	@echo "--- compiling and installing qnep with its optional parts"
+	@# The tests' tools first: one of them is compiled, with build requirements of its own that isolation brings.
+	$(BIN)/python scripts/build_requirements.py pyproject.toml test | $(PIP) install --constraint constraints.txt --requirement /dev/stdin
 	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[all,test]'
 	@# PLUMED's kernel and its Python module come with this package; its own dependencies are of no use here.
 	$(PIP) install --no-deps hillclimber==0.1.8

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 
 from ase import Atoms
@@ -18,7 +18,7 @@ from qnep.dft.label import Limits, settings_for
 from qnep.dft.pool import Failure, Pool
 from qnep.dft.reference_calculator import chosen_grid
 from qnep.dft.settings import Settings
-from qnep.dft.worker import Job, Outcome, run_job
+from qnep.dft.worker import Job, LocalExecutor, Outcome, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Labeller:
         summary, start = Summary(), time.perf_counter()
         with self.pool:
             tasks = deque(self._new_tasks(frames, summary))
-            executor = self._executor or ThreadPoolExecutor(self.n_jobs)
+            executor = self._executor or LocalExecutor(self.n_jobs)
             try:
                 self._work_off(tasks, executor, summary)
             finally:

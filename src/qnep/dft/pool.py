@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import sqlite3
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,8 +60,9 @@ class Pool:
         self._known = _GeometryIndex()
         self._set_aside = _GeometryIndex()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # The lock file of ase.db would stay behind when a run is killed and block the next one for ever.
-        self._database = connect(self.path, type="db", use_lock_file=False)
+        if not self.path.exists():
+            self._make_file()
+        self._database = self._connect(self.path)
         self._load_index()
 
     def __enter__(self) -> Pool:
@@ -198,6 +201,22 @@ class Pool:
             _write_frames(folder / "train.extxyz.gz", sides[False]),
             _write_frames(folder / "test.extxyz.gz", sides[True]),
         )
+
+    @staticmethod
+    def _connect(path: Path) -> Any:
+        # The lock file of ase.db would stay behind when a run is killed and block the next one for ever.
+        return connect(path, type="db", use_lock_file=False)
+
+    def _make_file(self) -> None:
+        """Make the tables beside and put the file in place whole: ase.db makes them one by one, seen by readers."""
+        with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".pool-") as folder:
+            new = Path(folder, "new.db")
+            try:
+                self._connect(new).count()
+            except sqlite3.DatabaseError as failure:
+                raise PoolError(f"cannot write {self.path}: {failure}") from failure
+            with contextlib.suppress(FileExistsError):  # another process was first
+                os.link(new, self.path)
 
     def _load_index(self) -> None:
         try:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -68,11 +69,32 @@ def run_job(job: Job) -> Outcome:
     """Label one structure in the child process of this thread; never raises for what the DFT code does."""
     child = getattr(_of_this_thread, "child", None)
     if child is None or not child.is_alive or child.n_threads != job.n_threads:
+        if child is not None:
+            child.close()
         child = _of_this_thread.child = _Child(job.n_threads)
+        getattr(_of_this_thread, "children", []).append(child)
     return child.run(job)
 
 
 _of_this_thread = threading.local()
+
+
+class LocalExecutor(ThreadPoolExecutor):
+    """Threads on this machine whose children have ended when `shutdown` returns.
+
+    Elsewhere a child ends with its parent process; here the parent, a notebook say, lives on.
+    """
+
+    def __init__(self, n_jobs: int) -> None:
+        self._children: list[_Child] = []
+        super().__init__(
+            n_jobs, initializer=setattr, initargs=(_of_this_thread, "children", self._children)
+        )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=wait, cancel_futures=cancel_futures)
+        for child in self._children:
+            child.close()
 
 
 class _Child:

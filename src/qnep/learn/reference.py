@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from qnep.dft.label import Label, Limits, labelled_atoms
 from qnep.dft.labeller import Labeller
 from qnep.dft.pool import SAME_GEOMETRY, Pool, PoolError
 from qnep.dft.settings import Settings
+from qnep.dft.worker import LocalExecutor
 
 
 class ReferenceFailed(RuntimeError):
@@ -84,7 +84,7 @@ class Reference:
     ) -> None:
         self._pool = _OrderedPool(path)
         # One thread for the whole run keeps one child process, and with it the code's orbitals.
-        self._executor = ThreadPoolExecutor(1)
+        self._executor = LocalExecutor(1)
         self._labeller = Labeller(
             self._pool,
             backend,
