@@ -37,9 +37,13 @@ public:
     T *reserve(std::size_t size) {
         if (size > size_) {
             std::free(data_);
-            size_ = size + size / 2;
-            data_ = static_cast<T *>(std::calloc(size_, sizeof(T)));
+            // Whole blocks of two cache lines: scratch memory of two threads never shares one.
+            constexpr std::size_t block = 128;
+            const std::size_t bytes = ((size + size / 2) * sizeof(T) + block - 1) / block * block;
+            size_ = bytes / sizeof(T);
+            data_ = static_cast<T *>(std::aligned_alloc(block, bytes));
             if (!data_) std::abort();
+            std::memset(data_, 0, bytes);
         }
         return data_;
     }
@@ -63,7 +67,7 @@ inline void with_constant(int count, const Body &body) {
 }
 
 template <typename Real, int L>
-class SimdAtomKernel final : public AtomKernel {
+class alignas(128) SimdAtomKernel final : public AtomKernel {
     using V = VectorOf<Real>;
     static constexpr int W = Simd<Real>::width;
     static constexpr int n_lm = n_harmonics(L);

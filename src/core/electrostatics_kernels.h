@@ -54,8 +54,9 @@ struct ElectrostaticsKernels {
     void (*potentials)(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases &, const double *coefficients,
                        EwaldFields &);
 
-    /// Add the charges to the mesh with cardinal B-splines of the given order (3 ... 8).
-    void (*spread)(int order, const MeshShape &, const MeshAtoms &, double *mesh);
+    /// Add the charges to the planes first_plane ... last_plane - 1 of the mesh (first axis) with cardinal B-splines of
+    /// the given order (3 ... 8).
+    void (*spread)(int order, const MeshShape &, const MeshAtoms &, int first_plane, int last_plane, double *mesh);
     /// Interpolate: values[i] = {mesh potential, derivatives along the three mesh axes}.
     void (*gather)(int order, const MeshShape &, const MeshAtoms &, const double *mesh, double (*values)[4]);
 

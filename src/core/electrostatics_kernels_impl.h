@@ -170,7 +170,7 @@ int next_index(int index, int size) {
 }
 
 template <int order>
-void spread_order(const MeshShape &shape, const MeshAtoms &atoms, double *mesh) {
+void spread_order(const MeshShape &shape, const MeshAtoms &atoms, int first_plane, int last_plane, double *mesh) {
     using S = Stencil<order>;
     const SplineTable &table = spline_table(order);
     for (std::size_t i = atoms.first; i < atoms.last; ++i) {
@@ -179,6 +179,7 @@ void spread_order(const MeshShape &shape, const MeshAtoms &atoms, double *mesh) 
         for (int v = 0; v < S::n_vectors; ++v)
             last[v] = atoms.charges[i] * load(stencil.weight[2] + v * width);
         for (int s = 0, x = stencil.base[0]; s < order; ++s, x = next_index(x, shape.n[0])) {
+            if (x < first_plane || x >= last_plane) continue;
             double *plane = mesh + static_cast<std::size_t>(x) * shape.n[1] * shape.row_length() + stencil.base[2];
             for (int t = 0, y = stencil.base[1]; t < order; ++t, y = next_index(y, shape.n[1])) {
                 double *row = plane + y * shape.row_length();
@@ -228,10 +229,10 @@ void gather_order(const MeshShape &shape, const MeshAtoms &atoms, const double *
     }
 }
 
-void spread(int order, const MeshShape &shape, const MeshAtoms &atoms, double *mesh) {
+void spread(int order, const MeshShape &shape, const MeshAtoms &atoms, int first_plane, int last_plane, double *mesh) {
     static constexpr decltype(&spread_order<3>) by_order[] = {spread_order<3>, spread_order<4>, spread_order<5>,
                                                               spread_order<6>, spread_order<7>, spread_order<8>};
-    by_order[order - spline_order_min](shape, atoms, mesh);
+    by_order[order - spline_order_min](shape, atoms, first_plane, last_plane, mesh);
 }
 
 void gather(int order, const MeshShape &shape, const MeshAtoms &atoms, const double *mesh, double (*values)[4]) {

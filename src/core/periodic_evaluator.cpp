@@ -5,6 +5,8 @@
 #include <numeric>
 #include <unordered_map>
 
+#include "parallel.h"
+
 namespace qnep {
 
 namespace {
@@ -75,11 +77,24 @@ void PeriodicEvaluator::set_neighbors(int n_atoms, const std::int32_t *types, st
     }
     const Atoms atoms{n_atoms, static_cast<int>(types_.size()), nullptr, types_.data()};
     neighbors_.assign_pairs(atoms, model().n_types(), n_pairs, first, neighbor.data());
+    sort_ghosts(n_atoms);
     n_atoms_ = n_atoms;
 }
 
+// Which images an atom has, so that threads can sum them back without writing to one place.
+void PeriodicEvaluator::sort_ghosts(int n_atoms) {
+    ghost_starts_.assign(n_atoms + 1, 0);
+    for (const Ghost &ghost : ghosts_)
+        ++ghost_starts_[ghost.owner + 1];
+    std::partial_sum(ghost_starts_.begin(), ghost_starts_.end(), ghost_starts_.begin());
+    ghosts_of_atoms_.resize(ghosts_.size());
+    std::vector<int> next(ghost_starts_.begin(), ghost_starts_.end() - 1);
+    for (std::size_t g = 0; g < ghosts_.size(); ++g)
+        ghosts_of_atoms_[next[ghosts_[g].owner]++] = static_cast<int>(g);
+}
+
 std::size_t PeriodicEvaluator::memory() const {
-    return neighbors_.memory() + ghosts_.capacity() * sizeof(Ghost) + types_.capacity() * sizeof(int) +
+    return neighbors_.memory() + ghosts_.capacity() * (sizeof(Ghost) + sizeof(int)) + types_.capacity() * sizeof(int) +
            positions_.capacity() * sizeof(double);
 }
 
@@ -92,24 +107,31 @@ Atoms PeriodicEvaluator::place_atoms(const double *positions, const Cell &cell) 
     }
     positions_.resize(3 * types_.size());
     std::copy(positions, positions + 3 * static_cast<std::size_t>(n_atoms_), positions_.begin());
-    double *to = positions_.data() + 3 * static_cast<std::size_t>(n_atoms_);
-    for (const Ghost &ghost : ghosts_) {
-        for (int c = 0; c < 3; ++c) {
-            *to++ = positions[3 * static_cast<std::size_t>(ghost.owner) + c] + ghost.shift[0] * cell[0][c] +
-                    ghost.shift[1] * cell[1][c] + ghost.shift[2] * cell[2][c];
+    parallel_ranges(n_threads_, ghosts_.size(), [&](std::size_t begin, std::size_t stop, int) {
+        for (std::size_t g = begin; g < stop; ++g) {
+            const Ghost &ghost = ghosts_[g];
+            double *to = positions_.data() + 3 * (n_atoms_ + g);
+            for (int c = 0; c < 3; ++c) {
+                to[c] = positions[3 * static_cast<std::size_t>(ghost.owner) + c] + ghost.shift[0] * cell[0][c] +
+                        ghost.shift[1] * cell[1][c] + ghost.shift[2] * cell[2][c];
+            }
         }
-    }
+    });
     return {n_atoms_, static_cast<int>(types_.size()), positions_.data(), types_.data()};
 }
 
 // Adds what was booked on images to their owners and drops the images.
 void PeriodicEvaluator::fold_ghosts(std::vector<double> &values, int width) const {
-    const double *from = values.data() + static_cast<std::size_t>(n_atoms_) * width;
-    for (const Ghost &ghost : ghosts_) {
-        double *to = values.data() + static_cast<std::size_t>(ghost.owner) * width;
-        for (int c = 0; c < width; ++c)
-            to[c] += *from++;
-    }
+    const double *images = values.data() + static_cast<std::size_t>(n_atoms_) * width;
+    parallel_ranges(n_threads_, n_atoms_, [&](std::size_t begin, std::size_t stop, int) {
+        for (std::size_t i = begin; i < stop; ++i) {
+            for (int g = ghost_starts_[i]; g < ghost_starts_[i + 1]; ++g) {
+                const double *from = images + static_cast<std::size_t>(ghosts_of_atoms_[g]) * width;
+                for (int c = 0; c < width; ++c)
+                    values[i * width + c] += from[c];
+            }
+        }
+    });
     values.resize(static_cast<std::size_t>(n_atoms_) * width);
 }
 

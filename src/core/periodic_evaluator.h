@@ -75,14 +75,16 @@ private:
     void add_charges(const double *positions, const Cell &cell, const Atoms &atoms, const EvaluationOptions &options,
                      Evaluation &result, const ForceOutput &output);
     void prepare_reciprocal_sum(const Cell &cell, const EvaluationOptions &options);
+    void sort_ghosts(int n_atoms);
     void fold_ghosts(std::vector<double> &values, int width) const;
 
     Potential potential_;
     int n_threads_;
     int n_atoms_ = 0;
     std::vector<Ghost> ghosts_;
-    std::vector<int> types_;         // [n_total]
-    std::vector<double> positions_;  // [n_total][3]
+    std::vector<int> ghost_starts_, ghosts_of_atoms_;  // atom i has ghosts_of_atoms_[ghost_starts_[i] ...]
+    std::vector<int> types_;                           // [n_total]
+    std::vector<double> positions_;                    // [n_total][3]
     NeighborList neighbors_;
     std::unique_ptr<ReciprocalSum> reciprocal_;
     std::string reciprocal_key_;  // what reciprocal_ was made for

@@ -62,15 +62,24 @@ std::vector<std::string> available_simd() {
 
 namespace {
 
-// What the threads add up, each in arrays of its own. Forces are packed by four, so that one vector holds one.
+// What the threads add up, each in arrays of its own. Forces are packed by four, so that one vector holds one. The
+// arrays outlive an evaluation: fresh memory would cost a page fault per 4 kB.
 class ThreadOutputs {
 public:
-    ThreadOutputs(int n_threads, int n_total, const ForceOutput &output):
-        size_(static_cast<std::size_t>(n_total)), output_(output), own_(n_threads) {
-        for (Own &own : own_) {
-            if (output.forces) own.packed_forces.assign(4 * size_, 0.0);
-            if (output.atom_virials) own.atom_virials.assign(9 * size_, 0.0);
-        }
+    explicit ThreadOutputs(int n_threads): own_(n_threads) {}
+
+    void start(int n_total, const ForceOutput &output) {
+        size_ = static_cast<std::size_t>(n_total);
+        output_ = output;
+        const int n_threads = static_cast<int>(own_.size());
+        parallel_ranges(n_threads, own_.size(), [&](std::size_t begin, std::size_t stop, int) {
+            for (std::size_t thread = begin; thread < stop; ++thread) {
+                Own &own = own_[thread];
+                if (output.forces) own.packed_forces.assign(4 * size_, 0.0);
+                if (output.atom_virials) own.atom_virials.assign(9 * size_, 0.0);
+                std::fill(own.virial, own.virial + 9, 0.0);
+            }
+        });
     }
 
     void add(const AtomKernel &kernel, int thread) {
@@ -90,7 +99,8 @@ public:
     }
 
 private:
-    struct Own {
+    // Two threads never write into one cache line, nor into the pair of lines that a processor fetches together.
+    struct alignas(128) Own {
         std::vector<double> packed_forces, atom_virials;
         double virial[9] = {};
     };
@@ -108,7 +118,7 @@ private:
         });
     }
 
-    std::size_t size_;
+    std::size_t size_ = 0;
     ForceOutput output_;
     std::vector<Own> own_;
 };
@@ -118,7 +128,8 @@ private:
 class Potential::Implementation {
 public:
     Implementation(std::shared_ptr<const Model> model, const PotentialOptions &options):
-        model_(std::move(model)), n_threads_(options.n_threads), simd_(choose_simd(options.simd)) {
+        model_(std::move(model)), n_threads_(options.n_threads), simd_(choose_simd(options.simd)),
+        outputs_(std::max(options.n_threads, 1)) {
         model_->check();
         if (n_threads_ < 1) {
             throw InputError("n_threads must be at least 1, got " + std::to_string(n_threads_));
@@ -133,6 +144,10 @@ public:
     const Model &model() const { return *model_; }
     const std::string &simd() const { return simd_; }
     int n_threads() const { return n_threads_; }
+    ThreadOutputs &start_outputs(int n_total, const ForceOutput &output) {
+        outputs_.start(n_total, output);
+        return outputs_;
+    }
 
     // Calls body(kernel, atom, thread) with the kernel gathered, for all atoms of the list.
     template <typename Body>
@@ -184,14 +199,16 @@ private:
 
     void pack_positions(const Atoms &atoms) {
         packed_positions_.resize(4 * static_cast<std::size_t>(atoms.n_total));
-        for (std::size_t i = 0; i < static_cast<std::size_t>(atoms.n_total); ++i) {
-            std::copy_n(atoms.positions + 3 * i, 3, packed_positions_.data() + 4 * i);
-        }
+        parallel_ranges(n_threads_, atoms.n_total, [&](std::size_t begin, std::size_t stop, int) {
+            for (std::size_t i = begin; i < stop; ++i)
+                std::copy_n(atoms.positions + 3 * i, 3, packed_positions_.data() + 4 * i);
+        });
     }
 
     std::shared_ptr<const Model> model_;
     int n_threads_;
     std::string simd_;
+    ThreadOutputs outputs_;
     std::vector<double> packed_positions_;  // [n_total][4]
     std::unique_ptr<PreparedModel<double>> double_;
     std::unique_ptr<PreparedModel<float>> single_;
@@ -215,7 +232,7 @@ const std::string &Potential::simd() const {
 
 void Potential::compute(const Atoms &atoms, const NeighborList &neighbors, double *site_energies,
                         const ForceOutput &output) {
-    ThreadOutputs outputs(implementation_->n_threads(), atoms.n_total, output);
+    ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
     const bool wants_gradient = output.forces || output.virial || output.atom_virials;
     if (site_energies) std::fill(site_energies, site_energies + atoms.n_owned, 0.0);
     implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
@@ -248,7 +265,7 @@ void Potential::network_pass(const Atoms &atoms, const NeighborList &neighbors, 
 void Potential::force_pass(const Atoms &atoms, const NeighborList &neighbors, const double *charge_derivatives,
                            const ForceOutput &output) {
     implementation_->require_states(atoms.n_owned, "force_pass");
-    ThreadOutputs outputs(implementation_->n_threads(), atoms.n_total, output);
+    ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
     implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
         kernel.restore_state(implementation_->state_of(i));
         kernel.gradient(1.0, charge_derivatives ? charge_derivatives[i] : 0.0, true);
@@ -261,7 +278,7 @@ void Potential::real_space_coulomb(const Atoms &atoms, const NeighborList &neigh
                                    double *site_energies, double *potentials, const ForceOutput &output) {
     const double alpha = model().ewald_alpha();
     const double self = coulomb_constant * alpha / std::sqrt(pi);
-    ThreadOutputs outputs(implementation_->n_threads(), atoms.n_total, output);
+    ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
     implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
         double energy = -self * charges[i] * charges[i];
         double potential = -2.0 * self * charges[i];

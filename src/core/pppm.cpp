@@ -137,6 +137,7 @@ private:
     void sort_atoms(int n, const double *positions, const double *charges);
     void spread();
     void gather();
+    void book_atom(std::size_t p, const ReciprocalOutput &output) const;
     void add_virial(double *virial) const;
     void add_atom_virials(double *virials);
     template <class Visit>
@@ -255,24 +256,28 @@ void ParticleMesh::sort_atoms(int n, const double *positions, const double *char
     }
 }
 
-// The planes are cut into an even number of slabs not thinner than a stencil; even slabs never touch each other, nor
-// do odd ones. The slabs depend on the mesh alone, so the result is the same for any number of threads.
+// Each thread owns a range of planes and lays down what its own and the following atoms put there. Every mesh point
+// gets its terms in the order of the atoms, so the result is the same for any number of threads.
 void ParticleMesh::spread() {
-    std::fill(mesh_.begin(), mesh_.end(), 0.0);
-    const int n_slabs = std::max(1, shape_.n[0] / choice_.order / 2 * 2);
-    const auto do_slab = [&](std::size_t slab) {
+    const std::size_t n_planes = shape_.n[0], plane = shape_.size() / n_planes;
+    parallel_ranges(n_threads_, n_planes, [&](std::size_t begin, std::size_t end, int) {
+        std::fill(mesh_.begin() + begin * plane, mesh_.begin() + end * plane, 0.0);
         MeshAtoms atoms{scaled_.data(), charges_.data()};
-        atoms.first = plane_start_[slab * shape_.n[0] / n_slabs];
-        atoms.last = plane_start_[(slab + 1) * shape_.n[0] / n_slabs];
-        kernels_.spread(choice_.order, shape_, atoms, mesh_.data());
-    };
-    for (std::size_t parity = 0; parity < 2; ++parity) {
-        const std::size_t count = (n_slabs + 1 - parity) / 2;
-        parallel_ranges(n_threads_, count, [&](std::size_t begin, std::size_t end, int) {
-            for (std::size_t slab = begin; slab < end; ++slab)
-                do_slab(2 * slab + parity);
-        });
-    }
+        const auto lay_down = [&](std::size_t first_plane, std::size_t last_plane) {
+            atoms.first = plane_start_[first_plane];
+            atoms.last = plane_start_[last_plane];
+            kernels_.spread(choice_.order, shape_, atoms, static_cast<int>(begin), static_cast<int>(end), mesh_.data());
+        };
+        // A stencil ends in the plane of its atom.
+        const std::size_t last = end + choice_.order - 1;
+        const std::size_t wrapped = last > n_planes ? last - n_planes : 0;
+        if (wrapped >= begin) {
+            lay_down(0, n_planes);
+        } else {
+            lay_down(0, wrapped);
+            lay_down(begin, std::min(last, n_planes));
+        }
+    });
 }
 
 void ParticleMesh::gather() {
@@ -315,6 +320,21 @@ void ParticleMesh::add_atom_virials(double *virials) {
     }
 }
 
+// Energy, potential and force of one sorted atom.
+void ParticleMesh::book_atom(std::size_t p, const ReciprocalOutput &output) const {
+    const std::size_t i = order_[p];
+    const double potential = coulomb_constant * values_[p][0];
+    if (output.site_energies) output.site_energies[i] += charges_[p] * potential;
+    if (output.potentials) output.potentials[i] += 2.0 * potential;
+    if (!output.forces) return;
+    const double scale = -2.0 * coulomb_constant * charges_[p];
+    for (int d = 0; d < 3; ++d) {
+        const double slope = scale * shape_.n[d] * values_[p][d + 1];
+        for (int c = 0; c < 3; ++c)
+            output.forces[3 * i + c] += slope * geometry_.inverse[d][c];
+    }
+}
+
 double ParticleMesh::compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) {
     sort_atoms(n, positions, charges);
     spread();
@@ -325,20 +345,12 @@ double ParticleMesh::compute(int n, const double *positions, const double *charg
     transform_->backward(mesh_.data());
     gather();
     double energy = 0.0;
-    for (std::size_t p = 0; p < charges_.size(); ++p) {
-        const std::size_t i = order_[p];
-        const double potential = coulomb_constant * values_[p][0];
-        energy += charges_[p] * potential;
-        if (output.site_energies) output.site_energies[i] += charges_[p] * potential;
-        if (output.potentials) output.potentials[i] += 2.0 * potential;
-        if (!output.forces) continue;
-        const double scale = -2.0 * coulomb_constant * charges_[p];
-        for (int d = 0; d < 3; ++d) {
-            const double slope = scale * shape_.n[d] * values_[p][d + 1];
-            for (int c = 0; c < 3; ++c)
-                output.forces[3 * i + c] += slope * geometry_.inverse[d][c];
-        }
-    }
+    for (std::size_t p = 0; p < charges_.size(); ++p)
+        energy += coulomb_constant * charges_[p] * values_[p][0];
+    parallel_ranges(n_threads_, charges_.size(), [&](std::size_t begin, std::size_t end, int) {
+        for (std::size_t p = begin; p < end; ++p)
+            book_atom(p, output);
+    });
     if (domain_sum_) domain_sum_(1, &energy);
     if (output.virial) add_virial(output.virial);
     if (output.atom_virials) add_atom_virials(output.atom_virials);
