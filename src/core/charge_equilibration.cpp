@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <numeric>
+#include <utility>
 
 #include "constants.h"
 #include "electrostatics_cell.h"
 #include "model.h"
+#include "pair_search.h"
 
 namespace qnep {
 namespace {
@@ -30,10 +31,57 @@ struct Taper {
 struct SmearedCoulomb {
     double value, slope;
     SmearedCoulomb(double distance, double s) {
+        if (s * distance < 1e-4) {  // series: the terms of the formula below cancel
+            value = 2.0 * s / std::sqrt(pi) * (1.0 - s * s * distance * distance / 3.0);
+            slope = -4.0 * s * s * s * distance / (3.0 * std::sqrt(pi));
+            return;
+        }
         value = std::erf(s * distance) / distance;
         slope = (2.0 * s / std::sqrt(pi) * std::exp(-s * s * distance * distance) - value) / distance;
     }
 };
+
+struct PairTerm {
+    double value, slope;  // V/e and V/(e Å)
+};
+
+// What the reciprocal sum lacks of the energy of two unit charges of joint variance sigma_i^2 + sigma_j^2.
+PairTerm missing_pair_term(double distance, double variance, double alpha, double cutoff) {
+    const SmearedCoulomb wanted(distance, 1.0 / std::sqrt(2.0 * variance)), present(distance, alpha);
+    const Taper taper(distance, 0.9 * cutoff, cutoff);
+    const double rest = coulomb_constant * (wanted.value - present.value);
+    const double rest_slope = coulomb_constant * (wanted.slope - present.slope);
+    return {rest * taper.value, rest_slope * taper.value + rest * taper.slope};
+}
+
+// The same by Hermite interpolation; the slope is the exact derivative of the interpolated value.
+class PairTable {
+public:
+    PairTable(double variance, double alpha, double cutoff):
+        inverse_spacing_(n_intervals / cutoff), knots_(n_intervals + 1) {
+        for (int k = 0; k <= n_intervals; ++k) {
+            knots_[k] = missing_pair_term(k / inverse_spacing_, variance, alpha, cutoff);
+            knots_[k].slope /= inverse_spacing_;
+        }
+    }
+    PairTerm at(double distance) const {
+        const double place = distance * inverse_spacing_;
+        const int k = std::min(static_cast<int>(place), n_intervals - 1);
+        const double x = place - k;
+        const PairTerm &a = knots_[k], &b = knots_[k + 1];
+        const double rise = b.value - a.value;
+        const double c2 = 3.0 * rise - 2.0 * a.slope - b.slope, c3 = a.slope + b.slope - 2.0 * rise;
+        return {a.value + x * (a.slope + x * (c2 + x * c3)),
+                (a.slope + x * (2.0 * c2 + 3.0 * x * c3)) * inverse_spacing_};
+    }
+
+private:
+    static constexpr int n_intervals = 4096;
+    double inverse_spacing_;
+    std::vector<PairTerm> knots_;
+};
+
+constexpr std::size_t most_tabulated_widths = 16;  // different ones; a table for each pair of them
 
 // Solves the small symmetric positive system of the constraints by Cholesky's method.
 class SmallSystem {
@@ -77,6 +125,7 @@ private:
 };
 
 constexpr std::size_t n_remembered = 4;  // solutions
+constexpr std::int32_t no_shift[3] = {0, 0, 0};
 
 void check_positive(const double *values, int n, const char *what) {
     for (int i = 0; i < n; ++i) {
@@ -88,6 +137,26 @@ void check_positive(const double *values, int n, const char *what) {
 }
 
 }  // namespace
+
+// Charges change smoothly along a trajectory: a polynomial through the last solutions.
+std::vector<double> ChargeHistory::predict(std::size_t n) const {
+    std::vector<double> guess(n, 0.0);
+    if (solutions_.empty() || solutions_[0].size() != n) return guess;
+    constexpr double coefficients[n_remembered][n_remembered] = {
+        {1.0, 0.0, 0.0, 0.0}, {2.0, -1.0, 0.0, 0.0}, {3.0, -3.0, 1.0, 0.0}, {4.0, -6.0, 4.0, -1.0}};
+    const std::size_t known = solutions_.size();
+    for (std::size_t h = 0; h < known; ++h) {
+        for (std::size_t i = 0; i < n; ++i)
+            guess[i] += coefficients[known - 1][h] * solutions_[h][i];
+    }
+    return guess;
+}
+
+void ChargeHistory::remember(const std::vector<double> &charges) {
+    if (!solutions_.empty() && solutions_[0].size() != charges.size()) solutions_.clear();
+    solutions_.push_front(charges);
+    if (solutions_.size() > n_remembered) solutions_.pop_back();
+}
 
 class ChargeEquilibration::Implementation {
 public:
@@ -101,20 +170,22 @@ public:
         }
     }
 
-    EquilibrationResult solve(const GaussianCharges &system, const ChargeConstraints &constraints, bool wants_forces);
+    EquilibrationResult solve(const GaussianCharges &system, const ChargeConstraints &constraints, bool wants_forces,
+                              const double *guess);
     EquilibrationResult evaluate(const GaussianCharges &system, const double *charges);
     void reset() { history_.clear(); }
     std::string describe() const { return reciprocal_ ? reciprocal_->describe() : "nothing computed yet"; }
 
 private:
     struct Pair {
-        int first, second;
-        double distance, value, slope;  // Å; coefficient of q_i q_j, eV e^-2, and its derivative
-        std::array<double, 3> direction;
+        std::int32_t first, second;
+        double value;  // coefficient of q_i q_j, V/e
     };
 
     void prepare(const GaussianCharges &system);
+    void prepare_tables();
     void prepare_pairs();
+    PairTerm pair_term(int i, int j, double distance) const;
     void prepare_slab();
     void apply(const std::vector<double> &charges, std::vector<double> &potentials);
     std::vector<double> project(const ChargeConstraints &constraints, const SmallSystem &small,
@@ -123,8 +194,6 @@ private:
     void meet_constraints(const ChargeConstraints &constraints, const SmallSystem &small,
                           std::vector<double> &charges) const;
     void minimise(const ChargeConstraints &constraints, EquilibrationResult &result);
-    std::vector<double> predict() const;
-    void remember(const std::vector<double> &charges);
     void add_forces(EquilibrationResult &result);
     double slab_dipole(const std::vector<double> &charges) const { return dot(charges, heights_); }
 
@@ -134,11 +203,16 @@ private:
     int reciprocal_atoms_ = -1;
     std::vector<double> diagonal_;        // [n], V/e: hardness and what the Gaussian's own energy lacks
     std::vector<double> preconditioner_;  // [n], inverse of the whole diagonal
-    std::vector<Pair> pairs_;
+    std::vector<Pair> pairs_;             // this process's share, each once
+    std::vector<double> pair_slopes_;     // [n_pairs], over the distance
+    std::vector<std::int32_t> pair_shifts_;
+    std::vector<double> kinds_;  // different widths; tables_ [n_kinds][n_kinds] unless there are too many
+    std::vector<int> kind_of_atom_;
+    std::vector<PairTable> tables_;
     std::array<double, 3> normal_{};
     std::vector<double> heights_;  // [n], Å, along the normal; empty without a slab
     double volume_ = 0.0;
-    std::deque<std::vector<double>> history_;
+    ChargeHistory history_;
 };
 
 void ChargeEquilibration::Implementation::prepare(const GaussianCharges &system) {
@@ -152,8 +226,8 @@ void ChargeEquilibration::Implementation::prepare(const GaussianCharges &system)
         }
         const bool ewald = is_auto ? ewald_is_faster(options_.alpha, system.n, system.cell, options_.accuracy)
                                    : options_.kspace == "ewald";
-        reciprocal_ = ewald ? make_ewald(options_.alpha, options_.n_threads)
-                            : make_pppm(options_.alpha, options_.accuracy, options_.n_threads);
+        reciprocal_ = ewald ? make_ewald(options_.alpha, options_.n_threads, options_.share.sum)
+                            : make_pppm(options_.alpha, options_.accuracy, options_.n_threads, options_.share.sum);
         reciprocal_atoms_ = system.n;
     }
     reciprocal_->set_cell(system.cell);
@@ -170,31 +244,52 @@ void ChargeEquilibration::Implementation::prepare(const GaussianCharges &system)
     prepare_slab();
 }
 
+void ChargeEquilibration::Implementation::prepare_tables() {
+    std::vector<double> kinds(system_.widths, system_.widths + system_.n);
+    std::sort(kinds.begin(), kinds.end());
+    kinds.erase(std::unique(kinds.begin(), kinds.end()), kinds.end());
+    kind_of_atom_.resize(system_.n);
+    for (int i = 0; i < system_.n; ++i) {
+        const auto found = std::lower_bound(kinds.begin(), kinds.end(), system_.widths[i]);
+        kind_of_atom_[i] = static_cast<int>(found - kinds.begin());
+    }
+    if (kinds == kinds_) return;
+    kinds_ = std::move(kinds);
+    tables_.clear();
+    if (kinds_.size() > most_tabulated_widths) return;
+    for (double a : kinds_) {
+        for (double b : kinds_)
+            tables_.emplace_back(a * a + b * b, options_.alpha, options_.cutoff);
+    }
+}
+
+PairTerm ChargeEquilibration::Implementation::pair_term(int i, int j, double distance) const {
+    const int a = kind_of_atom_[i], b = kind_of_atom_[j];
+    if (!tables_.empty()) return tables_[a * kinds_.size() + b].at(distance);
+    return missing_pair_term(distance, kinds_[a] * kinds_[a] + kinds_[b] * kinds_[b], options_.alpha, options_.cutoff);
+}
+
 void ChargeEquilibration::Implementation::prepare_pairs() {
     pairs_.clear();
+    pair_slopes_.clear();
+    pair_shifts_.clear();
     if (!system_.widths) return;
-    const double cutoff = options_.cutoff;
+    prepare_tables();
+    const double limit = options_.cutoff * options_.cutoff;
     for (std::size_t p = 0; p < system_.n_pairs; ++p) {
-        const int i = system_.first[p], j = system_.second[p];
-        std::array<double, 3> r;
-        double squared = 0.0;
-        for (int c = 0; c < 3; ++c) {
-            r[c] = system_.positions[3 * std::size_t(j) + c] - system_.positions[3 * std::size_t(i) + c];
-            for (int d = 0; d < 3; ++d)
-                r[c] += system_.shifts[3 * p + d] * system_.cell[d][c];
-            squared += r[c] * r[c];
+        const std::int32_t i = system_.first[p], j = system_.second[p], *shift = system_.shifts + 3 * p;
+        if (!system_.has_each_pair_once) {
+            const bool is_backward = std::lexicographical_compare(shift, shift + 3, no_shift, no_shift + 3);
+            if (i > j || (i == j && is_backward)) continue;
         }
-        if (squared >= cutoff * cutoff) continue;
+        const auto r = pair_vector(system_.positions, system_.cell, i, j, shift);
+        const double squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2];
+        if (squared >= limit) continue;
         const double distance = std::sqrt(squared);
-        const double spread = std::hypot(system_.widths[i], system_.widths[j]);
-        const SmearedCoulomb wanted(distance, 1.0 / (std::sqrt(2.0) * spread)), present(distance, options_.alpha);
-        const Taper taper(distance, 0.9 * cutoff, cutoff);
-        const double rest = coulomb_constant * (wanted.value - present.value);
-        const double rest_slope = coulomb_constant * (wanted.slope - present.slope);
-        Pair pair{i, j, distance, rest * taper.value, rest_slope * taper.value + rest * taper.slope, {}};
-        for (int c = 0; c < 3; ++c)
-            pair.direction[c] = r[c] / distance;
-        pairs_.push_back(pair);
+        const PairTerm term = pair_term(i, j, distance);
+        pairs_.push_back({i, j, term.value});
+        pair_slopes_.push_back(term.slope / distance);
+        pair_shifts_.insert(pair_shifts_.end(), shift, shift + 3);
     }
 }
 
@@ -214,13 +309,19 @@ void ChargeEquilibration::Implementation::prepare_slab() {
 
 // Product of charges with the matrix of second derivatives.
 void ChargeEquilibration::Implementation::apply(const std::vector<double> &charges, std::vector<double> &potentials) {
-    for (int i = 0; i < system_.n; ++i)
+    const WorkShare &share = options_.share;
+    const int begin = share.begin(system_.n), end = share.end(system_.n);
+    std::fill(potentials.begin(), potentials.end(), 0.0);
+    for (int i = begin; i < end; ++i)
         potentials[i] = diagonal_[i] * charges[i];
-    for (const Pair &pair : pairs_)
+    for (const Pair &pair : pairs_) {
         potentials[pair.first] += pair.value * charges[pair.second];
+        potentials[pair.second] += pair.value * charges[pair.first];
+    }
     ReciprocalOutput output;
-    output.potentials = potentials.data();
-    reciprocal_->compute(system_.n, system_.positions, charges.data(), output);
+    output.potentials = potentials.data() + begin;
+    reciprocal_->compute(end - begin, system_.positions + 3 * std::size_t(begin), charges.data() + begin, output);
+    share.add_up(potentials.size(), potentials.data());
     if (heights_.empty()) return;
     const double field = 4.0 * pi * coulomb_constant / volume_ * slab_dipole(charges);
     for (int i = 0; i < system_.n; ++i)
@@ -285,7 +386,6 @@ void ChargeEquilibration::Implementation::minimise(const ChargeConstraints &cons
     }
     const SmallSystem small(gram, constraints.count);
     std::vector<double> &charges = result.charges;
-    charges = predict();
     meet_constraints(constraints, small, charges);
     result.multipliers.assign(constraints.count, 0.0);
 
@@ -329,46 +429,38 @@ void ChargeEquilibration::Implementation::minimise(const ChargeConstraints &cons
         result.energy += 0.5 * system_.electronegativities[i] * charges[i];
 }
 
-// Charges change smoothly along a trajectory: a polynomial through the last solutions.
-std::vector<double> ChargeEquilibration::Implementation::predict() const {
-    std::vector<double> guess(system_.n, 0.0);
-    if (history_.empty() || history_[0].size() != guess.size()) return guess;
-    constexpr double coefficients[n_remembered][n_remembered] = {
-        {1.0, 0.0, 0.0, 0.0}, {2.0, -1.0, 0.0, 0.0}, {3.0, -3.0, 1.0, 0.0}, {4.0, -6.0, 4.0, -1.0}};
-    const std::size_t known = history_.size();
-    for (std::size_t h = 0; h < known; ++h) {
-        for (int i = 0; i < system_.n; ++i)
-            guess[i] += coefficients[known - 1][h] * history_[h][i];
-    }
-    return guess;
-}
-
-void ChargeEquilibration::Implementation::remember(const std::vector<double> &charges) {
-    if (!history_.empty() && history_[0].size() != charges.size()) history_.clear();
-    history_.push_front(charges);
-    if (history_.size() > n_remembered) history_.pop_back();
-}
-
 void ChargeEquilibration::Implementation::add_forces(EquilibrationResult &result) {
     const std::vector<double> &q = result.charges;
+    const WorkShare &share = options_.share;
+    const int begin = share.begin(system_.n), end = share.end(system_.n);
     result.forces.assign(3 * std::size_t(system_.n), 0.0);
     ReciprocalOutput output;
-    output.forces = result.forces.data();
+    output.forces = result.forces.data() + 3 * std::size_t(begin);
     output.virial = result.virial.data();
-    result.energy = reciprocal_->compute(system_.n, system_.positions, q.data(), output);
+    result.energy =
+        reciprocal_->compute(end - begin, system_.positions + 3 * std::size_t(begin), q.data() + begin, output);
     for (int i = 0; i < system_.n; ++i) {
         result.energy += system_.electronegativities[i] * q[i] + 0.5 * diagonal_[i] * q[i] * q[i];
     }
-    for (const Pair &pair : pairs_) {  // both directions are listed: each has half of the energy
+    std::array<double, 10> of_pairs{};  // energy and virial
+    for (std::size_t p = 0; p < pairs_.size(); ++p) {
+        const Pair &pair = pairs_[p];
+        const auto r = pair_vector(system_.positions, system_.cell, pair.first, pair.second, &pair_shifts_[3 * p]);
         const double product = q[pair.first] * q[pair.second];
-        result.energy += 0.5 * product * pair.value;
+        of_pairs[9] += product * pair.value;
         for (int a = 0; a < 3; ++a) {
-            const double force = product * pair.slope * pair.direction[a];
+            const double force = product * pair_slopes_[p] * r[a];
             result.forces[3 * std::size_t(pair.first) + a] += force;
+            result.forces[3 * std::size_t(pair.second) + a] -= force;
             for (int b = 0; b < 3; ++b)
-                result.virial[3 * b + a] -= 0.5 * force * pair.distance * pair.direction[b];
+                of_pairs[3 * b + a] -= force * r[b];
         }
     }
+    share.add_up(result.forces.size(), result.forces.data());
+    share.add_up(of_pairs.size(), of_pairs.data());
+    result.energy += of_pairs[9];
+    for (int c = 0; c < 9; ++c)
+        result.virial[c] += of_pairs[c];
     if (heights_.empty()) return;
     const double dipole = slab_dipole(q), scale = 2.0 * pi * coulomb_constant / volume_;
     const double slab_energy = scale * dipole * dipole;
@@ -386,17 +478,18 @@ void ChargeEquilibration::Implementation::add_forces(EquilibrationResult &result
 }
 
 EquilibrationResult ChargeEquilibration::Implementation::solve(const GaussianCharges &system,
-                                                               const ChargeConstraints &constraints,
-                                                               bool wants_forces) {
+                                                               const ChargeConstraints &constraints, bool wants_forces,
+                                                               const double *guess) {
     prepare(system);
     EquilibrationResult result;
+    result.charges = guess ? std::vector<double>(guess, guess + system.n) : history_.predict(system.n);
     try {
         minimise(constraints, result);
     } catch (...) {
         reset();
         throw;
     }
-    remember(result.charges);
+    history_.remember(result.charges);
     if (wants_forces) add_forces(result);
     return result;
 }
@@ -416,8 +509,8 @@ ChargeEquilibration::~ChargeEquilibration() = default;
 ChargeEquilibration::ChargeEquilibration(ChargeEquilibration &&) noexcept = default;
 
 EquilibrationResult ChargeEquilibration::solve(const GaussianCharges &system, const ChargeConstraints &constraints,
-                                               bool wants_forces) {
-    return implementation_->solve(system, constraints, wants_forces);
+                                               bool wants_forces, const double *guess) {
+    return implementation_->solve(system, constraints, wants_forces, guess);
 }
 EquilibrationResult ChargeEquilibration::evaluate(const GaussianCharges &system, const double *charges) {
     return implementation_->evaluate(system, charges);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -21,7 +22,8 @@ struct GaussianCharges {
     const double *electronegativities = nullptr;  // [n], V: energy per charge; minus the potential of an electrode
     const double *hardnesses = nullptr;           // [n], V/e, positive; without the charge's own Gaussian
     const double *widths = nullptr;               // [n], Å, standard deviations; null: 1/(2 alpha), no pair term
-    std::size_t n_pairs = 0;                      // each pair in both directions, all with d < cutoff, or more
+    std::size_t n_pairs = 0;                      // all with d < cutoff, or more
+    bool has_each_pair_once = false;              // false: both directions are listed
     const std::int32_t *first = nullptr, *second = nullptr;  // [n_pairs]
     const std::int32_t *shifts = nullptr;                    // [n_pairs][3], of `second`, in cells
 };
@@ -33,6 +35,32 @@ struct ChargeConstraints {
     const double *totals = nullptr;   // [count], e
 };
 
+/// Several processes that hold the same arrays divide the sums among them. Each must get the same result from `sum`, to
+/// the last bit, so that all take the same decisions.
+struct WorkShare {
+    int rank = 0, n_ranks = 1;
+    DomainSum sum;  // empty for one process
+
+    int begin(int n) const { return static_cast<int>(std::int64_t(n) * rank / n_ranks); }
+    int end(int n) const { return static_cast<int>(std::int64_t(n) * (rank + 1) / n_ranks); }
+    void add_up(std::size_t n, double *values) const {
+        if (sum) sum(static_cast<int>(n), values);
+    }
+};
+
+/// Charges of earlier steps, from which the next ones are extrapolated.
+class ChargeHistory {
+public:
+    /// [n], e; zeros if nothing is known of n atoms.
+    std::vector<double> predict(std::size_t n) const;
+    void remember(const std::vector<double> &charges);
+    void clear() { solutions_.clear(); }
+    const std::deque<std::vector<double>> &solutions() const { return solutions_; }  // the last one first
+
+private:
+    std::deque<std::vector<double>> solutions_;
+};
+
 struct EquilibrationOptions {
     double alpha = 0.0;           // 1/Å, Ewald parameter
     double cutoff = 0.0;          // Å, of the pair term
@@ -42,6 +70,7 @@ struct EquilibrationOptions {
     int slab_axis = -1;       // lattice vector along which the cell is open (vacuum); -1: periodic in all directions
     double tolerance = 1e-7;  // e, bound of the root mean square error of the charges
     int max_iterations = 200;
+    WorkShare share;  // with it, the pairs of GaussianCharges are those of this process
 };
 
 struct EquilibrationResult {
@@ -63,7 +92,8 @@ struct EquilibrationResult {
 /// over the last tenth of the cutoff]. The slab term is that of Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999),
 /// doi:10.1063/1.479595, for any orientation; it needs charges that sum to zero.
 ///
-/// The start is extrapolated from the last four solutions if the number of atoms has not changed.
+/// The start is the `guess` if one is given, else extrapolated from the last four solutions if the number of atoms has
+/// not changed. With few different widths the pair term is interpolated (cubic, exact to 1e-10 V/e).
 class ChargeEquilibration {
 public:
     explicit ChargeEquilibration(const EquilibrationOptions &options);
@@ -73,7 +103,7 @@ public:
     /// Throws InputError for wrong input, ConvergenceError with the residual if max_iterations do not suffice.
     /// Without `wants_forces` the forces stay empty and the virial zero.
     EquilibrationResult solve(const GaussianCharges &system, const ChargeConstraints &constraints,
-                              bool wants_forces = true);
+                              bool wants_forces = true, const double *guess = nullptr);
 
     /// Energy, forces and virial of given charges (without minimising); multipliers stay empty.
     EquilibrationResult evaluate(const GaussianCharges &system, const double *charges);

@@ -1,0 +1,475 @@
+#include "electrodes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+
+#include "constants.h"
+#include "electrostatics_cell.h"
+#include "elements.h"
+#include "model.h"
+
+namespace qnep {
+namespace {
+
+constexpr double smallest_vacuum = 5.0;   // Å; nearer than this the two outer surfaces touch through the boundary
+constexpr double bond_factor = 1.25;      // of the sum of covalent radii: nearer, two electrodes are one piece of metal
+constexpr double smallest_weight = 1e-8;  // below, an induced charge is of this order
+constexpr double skin = 0.6;              // Å, of pair lists
+
+double covalent_radius(const std::string &element) {
+    const int number = atomic_number(element);
+    return number > 0 ? covalent_radii[number - 1] : 0.0;
+}
+
+double longest_contact(const std::vector<std::string> &elements) {
+    double radius = 0.1;
+    for (const auto &element : elements)
+        radius = std::max(radius, covalent_radius(element));
+    return 2.0 * bond_factor * radius;
+}
+
+std::string text(double value) {
+    char buffer[32];
+    std::snprintf(buffer, sizeof buffer, "%g", value);
+    return buffer;
+}
+
+}  // namespace
+
+ElectrodeCell::ElectrodeCell(const ElectrodeOptions &options):
+    options_(options), membership_(options.membership), contacts_(longest_contact(options.elements), skin) {
+    check_settings();
+}
+
+void ElectrodeCell::check_settings() const {
+    std::set<std::string> names;
+    double held = 0.0;
+    bool all_held = true;
+    for (const Electrode &electrode : options_.electrodes) {
+        names.insert(electrode.name);
+        all_held = all_held && electrode.holds_charge;
+        held += electrode.holds_charge ? electrode.value : 0.0;
+        if (!std::isfinite(electrode.value)) {
+            throw InputError("electrode " + electrode.name + " needs a finite value, got " + text(electrode.value));
+        }
+    }
+    if (names.empty() || names.size() < options_.electrodes.size()) {
+        throw InputError("electrodes need different names and at least one, got " +
+                         std::to_string(options_.electrodes.size()) + " with " + std::to_string(names.size()) +
+                         " different names");
+    }
+    const bool is_slab = options_.slab_axis >= 0;
+    if (names.size() > 1 && !is_slab) {
+        throw InputError("several electrodes in a cell that is periodic along its normal meet through the boundary: "
+                         "give a slab axis and put vacuum behind them");
+    }
+    if (is_slab && options_.total_charge != 0.0) {
+        throw InputError("a cell with a slab axis must be neutral, its dipole has no meaning otherwise; got " +
+                         text(options_.total_charge) + " e");
+    }
+    if (is_slab && all_held && std::abs(held) > 1e-12) {
+        throw InputError("charges of all electrodes must sum to zero, got " + text(held) + " e");
+    }
+    for (std::size_t t = 0; t < options_.elements.size(); ++t) {
+        const ChargeParameters &of = options_.parameters[t];
+        if (!(of.hardness > 0.0 && of.width > 0.0 && std::isfinite(of.hardness) && std::isfinite(of.width))) {
+            throw InputError("hardness and width must be positive, got " + text(of.hardness) + " and " +
+                             text(of.width) + " for " + options_.elements[t]);
+        }
+    }
+}
+
+void ElectrodeCell::set_value(int electrode, double value) {
+    options_.electrodes[electrode].value = value;
+    check_settings();
+}
+
+std::string ElectrodeCell::kspace_for(double alpha) const {
+    if (options_.kspace != "auto") return options_.kspace;
+    return ewald_is_faster(alpha, n_, cell_, options_.accuracy) ? "ewald" : "pppm";
+}
+
+std::unique_ptr<ChargeEquilibration> ElectrodeCell::make_solver(double alpha, double cutoff) const {
+    EquilibrationOptions options;
+    options.alpha = alpha;
+    options.cutoff = cutoff;
+    options.kspace = kspace_for(alpha);
+    options.accuracy = options_.accuracy;
+    options.n_threads = options_.n_threads;
+    options.slab_axis = options_.slab_axis;
+    options.tolerance = options_.tolerance;
+    options.max_iterations = options_.max_iterations;
+    options.share = options_.share;
+    return std::make_unique<ChargeEquilibration>(options);
+}
+
+void ElectrodeCell::set_atoms(int n, const double *positions, const Cell &cell, const int *types, const int *groups) {
+    for (std::size_t k = 0; k < 3 * std::size_t(n); ++k) {
+        if (!std::isfinite(positions[k])) throw InputError("positions must be finite, got " + text(positions[k]));
+    }
+    n_ = n;
+    cell_ = cell;
+    types_.assign(types, types + n);
+    unwrap(positions);
+    set_slab();
+    weights_ = membership_.compute(n, positions_.data(), fractions_.data(), cell, types, groups);
+    check_memberships();
+    result_ = ElectrodeResult();
+}
+
+// Moves atoms by whole cell vectors along the slab axis so that the widest gap lies at the boundary of the cell;
+// fractions then lie within one unit that starts in -0.5 ... 0.5.
+void ElectrodeCell::unwrap(const double *positions) {
+    positions_.assign(positions, positions + 3 * std::size_t(n_));
+    fractions_.assign(n_, 0.0);
+    const int axis = options_.slab_axis;
+    if (axis < 0 || n_ == 0) return;
+    const ReciprocalCell geometry(cell_);
+    const auto &inverse = geometry.inverse[axis];
+    std::vector<double> ordered(n_);
+    for (int i = 0; i < n_; ++i) {
+        const double *x = positions + 3 * std::size_t(i);
+        fractions_[i] = inverse[0] * x[0] + inverse[1] * x[1] + inverse[2] * x[2];
+        ordered[i] = fractions_[i] - std::floor(fractions_[i]);
+    }
+    std::sort(ordered.begin(), ordered.end());
+    double widest = -1.0, start = 0.0;
+    for (int i = 0; i < n_; ++i) {
+        const double gap = (i + 1 < n_ ? ordered[i + 1] : ordered[0] + 1.0) - ordered[i];
+        if (gap > widest) {
+            widest = gap;
+            start = ordered[i] + 0.5 * gap;
+        }
+    }
+    if (widest * geometry.thicknesses[axis] < smallest_vacuum) {
+        throw InputError("the slab correction needs at least " + text(smallest_vacuum) +
+                         " Å of vacuum along cell vector " + std::to_string(axis) + ", the widest gap is " +
+                         text(widest * geometry.thicknesses[axis]) + " Å. Make the cell longer in this direction");
+    }
+    start = start + 0.5 - std::floor(start + 0.5) - 0.5;
+    for (int i = 0; i < n_; ++i) {
+        const double shift = -std::floor(fractions_[i] - start);
+        fractions_[i] += shift;
+        for (int c = 0; c < 3; ++c)
+            positions_[3 * std::size_t(i) + c] += shift * cell_[axis][c];
+    }
+}
+
+void ElectrodeCell::set_slab() {
+    heights_.clear();
+    const ReciprocalCell geometry(cell_);
+    volume_ = geometry.volume;
+    if (options_.slab_axis < 0) return;
+    for (int c = 0; c < 3; ++c)
+        normal_[c] = geometry.inverse[options_.slab_axis][c] * geometry.thicknesses[options_.slab_axis];
+    heights_.resize(n_);
+    for (int i = 0; i < n_; ++i) {
+        const double *x = &positions_[3 * std::size_t(i)];
+        heights_[i] = normal_[0] * x[0] + normal_[1] * x[1] + normal_[2] * x[2];
+    }
+}
+
+// Every electrode has atoms, and no bond leads from one to another.
+void ElectrodeCell::check_memberships() {
+    std::vector<int> owner, member;
+    contact_positions_.clear();
+    std::vector<int> sizes(options_.electrodes.size(), 0);
+    for (int i = 0; i < n_; ++i) {
+        for (std::size_t e = 0; e < sizes.size(); ++e) {
+            if (!(weights_.value(static_cast<int>(e), i) > 0.5)) continue;
+            ++sizes[e];
+            owner.push_back(static_cast<int>(e));
+            member.push_back(i);
+            contact_positions_.insert(contact_positions_.end(), &positions_[3 * std::size_t(i)],
+                                      &positions_[3 * std::size_t(i)] + 3);
+        }
+    }
+    for (std::size_t e = 0; e < sizes.size(); ++e) {
+        if (sizes[e] == 0) {
+            throw InputError("no atom belongs to electrode " + options_.electrodes[e].name +
+                             ": look at the metal's elements, distances, counts and planes, or at the groups");
+        }
+    }
+    if (sizes.size() < 2) return;
+    contacts_.update(static_cast<int>(member.size()), contact_positions_.data(), cell_);
+    for (std::size_t p = 0; p < contacts_.size(); ++p) {
+        const int a = contacts_.first()[p], b = contacts_.second()[p];
+        if (owner[a] == owner[b]) continue;
+        const auto r = pair_vector(contact_positions_.data(), cell_, a, b, &contacts_.shifts()[3 * p]);
+        const double distance = std::sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2]);
+        const double radii = covalent_radius(options_.elements[types_[member[a]]]) +
+                             covalent_radius(options_.elements[types_[member[b]]]);
+        if (distance < bond_factor * radii) {
+            throw InputError("electrodes " + options_.electrodes[std::min(owner[a], owner[b])].name + " and " +
+                             options_.electrodes[std::max(owner[a], owner[b])].name + " touch: " + text(distance) +
+                             " Å between their atoms");
+        }
+    }
+}
+
+// Of charges [n] in the model's reciprocal sum, with the slab term.
+ElectrodeCell::Fields ElectrodeCell::fields(const std::vector<double> &charges, bool wants_forces) {
+    Fields fields;
+    const WorkShare &share = options_.share;
+    const int begin = share.begin(n_), end = share.end(n_);
+    fields.potentials.assign(n_, 0.0);
+    ReciprocalOutput output;
+    output.potentials = fields.potentials.data() + begin;
+    if (wants_forces) {
+        fields.forces.assign(3 * std::size_t(n_), 0.0);
+        output.forces = fields.forces.data() + 3 * std::size_t(begin);
+        output.virial = fields.virial.data();
+    }
+    fields.energy =
+        reciprocal_->compute(end - begin, &positions_[3 * std::size_t(begin)], charges.data() + begin, output);
+    share.add_up(fields.potentials.size(), fields.potentials.data());
+    share.add_up(fields.forces.size(), fields.forces.data());
+    if (!heights_.empty()) add_slab(fields, charges);
+    return fields;
+}
+
+// Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999), doi:10.1063/1.479595: E = 2 pi K (M.n)^2/V.
+void ElectrodeCell::add_slab(Fields &fields, const std::vector<double> &charges) const {
+    const double dipole = std::inner_product(charges.begin(), charges.end(), heights_.begin(), 0.0);
+    const double scale = 2.0 * pi * coulomb_constant / volume_, energy = scale * dipole * dipole;
+    fields.energy += energy;
+    for (int i = 0; i < n_; ++i)
+        fields.potentials[i] += 2.0 * scale * dipole * heights_[i];
+    for (std::size_t k = 0; k < fields.forces.size(); ++k)
+        fields.forces[k] -= 2.0 * scale * dipole * charges[k / 3] * normal_[k % 3];
+    for (int a = 0; a < 3; ++a) {
+        for (int b = 0; b < 3; ++b)
+            fields.virial[3 * a + b] -= energy * (2.0 * normal_[a] * normal_[b] - (a == b ? 1.0 : 0.0));
+    }
+}
+
+const std::vector<double> &ElectrodeCell::respond(const double *charges) {
+    const std::size_t n = n_;
+    if (n_prepared_ != n_) {
+        reciprocal_ = kspace_for(options_.alpha) == "ewald"
+                          ? make_ewald(options_.alpha, options_.n_threads, options_.share.sum)
+                          : make_pppm(options_.alpha, options_.accuracy, options_.n_threads, options_.share.sum);
+        solver_ = make_solver(options_.alpha, 0.0);
+        n_prepared_ = n_;
+    }
+    reciprocal_->set_cell(cell_);
+    active_.clear();
+    for (int i = 0; i < n_; ++i) {
+        double metal = 0.0;
+        for (int e = 0; e < weights_.n_electrodes; ++e)
+            metal += weights_.value(e, i);
+        if (metal > smallest_weight) active_.push_back(i);
+    }
+    const std::vector<double> of_model(charges, charges + n);
+    const std::vector<double> acting = fields(of_model, false).potentials;
+    std::vector<double> derivatives(weights_.values.size(), 0.0);
+    std::vector<double> shorted = solve_induced(acting, false, derivatives);
+    const std::vector<double> at_equal_potentials = shorted;
+    result_.charges = solve_induced(acting, true, derivatives);
+    find_largest_charge(result_.charges);
+
+    std::vector<double> biased(of_model);
+    for (std::size_t i = 0; i < n; ++i) {
+        biased[i] += result_.charges[i];
+        shorted[i] += of_model[i];
+    }
+    Fields with = fields(biased, true);
+    const Fields without = fields(shorted, true);
+    response_ = std::move(with.potentials);
+    result_.forces = std::move(with.forces);
+    result_.virial = with.virial;
+    for (std::size_t i = 0; i < n; ++i)
+        response_[i] -= without.potentials[i];
+    for (std::size_t k = 0; k < 3 * n; ++k)
+        result_.forces[k] -= without.forces[k];
+    for (int c = 0; c < 9; ++c)
+        result_.virial[c] -= without.virial[c];
+    weights_.pull_back(derivatives, result_.forces.data(), result_.virial.data());
+
+    std::vector<double> difference(result_.charges);
+    for (std::size_t i = 0; i < n; ++i)
+        difference[i] -= at_equal_potentials[i];
+    std::vector<double> by_voltage(options_.electrodes.size(), 0.0);
+    result_.electrode_charges.assign(options_.electrodes.size(), 0.0);
+    for (int i : active_) {
+        double metal = 0.0;
+        for (int e = 0; e < weights_.n_electrodes; ++e)
+            metal += weights_.value(e, i);
+        for (int e = 0; e < weights_.n_electrodes; ++e) {
+            result_.electrode_charges[e] += weights_.value(e, i) / metal * result_.charges[i];
+            by_voltage[e] += weights_.value(e, i) / metal * difference[i];
+        }
+    }
+    const double voltage = result_.electrode_potentials.back() - result_.electrode_potentials.front();
+    if (voltage != 0.0) result_.capacitance = 0.5 * (by_voltage.back() - by_voltage.front()) / voltage;
+    return response_;
+}
+
+// Charges [n] of electrode atoms at the given values, or with all electrodes connected; adds energy and the derivatives
+// by the memberships to the result, with a minus sign if connected.
+std::vector<double> ElectrodeCell::solve_induced(const std::vector<double> &acting, bool is_biased,
+                                                 std::vector<double> &weight_derivatives) {
+    const int n_active = static_cast<int>(active_.size());
+    const auto n_electrodes = static_cast<int>(options_.electrodes.size());
+    std::vector<double> positions(3 * std::size_t(n_active)), electronegativities(n_active), hardnesses(n_active),
+        metal(n_active, 0.0), guess(n_active), sides(std::size_t(n_electrodes) * n_active);
+    ChargeHistory &history = histories_[is_biased ? 0 : 1];
+    const std::vector<double> predicted = history.predict(n_);
+    for (int a = 0; a < n_active; ++a) {
+        const int i = active_[a];
+        for (int e = 0; e < n_electrodes; ++e)
+            metal[a] += weights_.value(e, i);
+        std::copy_n(&positions_[3 * std::size_t(i)], 3, &positions[3 * std::size_t(a)]);
+        electronegativities[a] = acting[i];
+        hardnesses[a] = options_.parameters[types_[i]].hardness / metal[a];
+        guess[a] = predicted[i];
+        for (int e = 0; e < n_electrodes; ++e) {
+            double &side = sides[std::size_t(e) * n_active + a];
+            side = weights_.value(e, i) / metal[a];
+            if (is_biased && !options_.electrodes[e].holds_charge)
+                electronegativities[a] -= options_.electrodes[e].value * side;
+        }
+    }
+    std::vector<double> rows, totals;
+    std::vector<int> held;
+    for (int e = 0; e < n_electrodes; ++e) {
+        if (is_biased && options_.electrodes[e].holds_charge) held.push_back(e);
+    }
+    if (static_cast<int>(held.size()) < n_electrodes) {  // else the shares add up to one: the total follows
+        rows.assign(n_active, 1.0);
+        totals.push_back(0.0);
+    }
+    for (int e : held) {
+        rows.insert(rows.end(), &sides[std::size_t(e) * n_active], &sides[std::size_t(e) * n_active] + n_active);
+        totals.push_back(options_.electrodes[e].value);
+    }
+    GaussianCharges system;
+    system.n = n_active;
+    system.positions = positions.data();
+    system.cell = cell_;
+    system.electronegativities = electronegativities.data();
+    system.hardnesses = hardnesses.data();
+    const EquilibrationResult solved =
+        solver_->solve(system, {static_cast<int>(totals.size()), rows.data(), totals.data()}, false, guess.data());
+
+    std::vector<double> potentials(n_electrodes, 0.0);
+    for (int e = 0; e < n_electrodes; ++e) {
+        if (is_biased && !options_.electrodes[e].holds_charge) potentials[e] = options_.electrodes[e].value;
+    }
+    for (std::size_t h = 0; h < held.size(); ++h)
+        potentials[held[h]] = solved.multipliers[solved.multipliers.size() - held.size() + h];
+    const double sign = is_biased ? 1.0 : -1.0;
+    std::vector<double> charges(n_, 0.0);
+    for (int a = 0; a < n_active; ++a) {
+        const double charge = solved.charges[a], hardness = hardnesses[a] * metal[a];
+        charges[active_[a]] = charge;
+        double mean = 0.0;
+        for (int e = 0; e < n_electrodes; ++e)
+            mean += potentials[e] * sides[std::size_t(e) * n_active + a];
+        const double softness = -0.5 * hardness * (charge / metal[a]) * (charge / metal[a]);
+        for (int e = 0; e < n_electrodes; ++e) {
+            weight_derivatives[std::size_t(e) * n_ + active_[a]] +=
+                sign * (softness - charge * (potentials[e] - mean) / metal[a]);
+        }
+    }
+    history.remember(charges);
+    result_.energy += sign * solved.energy;
+    result_.n_iterations += solved.n_iterations;
+    result_.error_bound = std::max(result_.error_bound, solved.error_bound);
+    if (is_biased) result_.electrode_potentials = potentials;
+    return charges;
+}
+
+void ElectrodeCell::equilibrate() {
+    const auto n_electrodes = static_cast<int>(options_.electrodes.size());
+    if (n_prepared_ != n_) {
+        double widest = 0.0;
+        for (int type : types_)
+            widest = std::max(widest, options_.parameters[type].width);
+        // Both erfc(alpha d) and erfc(d/2 sigma) have fallen to erfc(pi) = 9e-6 at the cutoff.
+        const double cutoff = std::max(8.0, 2.0 * pi * widest);
+        pairs_ = std::make_unique<PairSearch>(cutoff, skin);
+        solver_ = make_solver(pi / cutoff, cutoff);
+        n_prepared_ = n_;
+    }
+    pairs_->update(n_, positions_.data(), cell_, options_.share.rank, options_.share.n_ranks);
+    std::vector<double> electronegativities(n_), hardnesses(n_), widths(n_), rows(n_, 1.0);
+    for (int i = 0; i < n_; ++i) {
+        const ChargeParameters &of = options_.parameters[types_[i]];
+        electronegativities[i] = of.electronegativity;
+        hardnesses[i] = of.hardness;
+        widths[i] = of.width;
+    }
+    std::vector<double> totals{options_.total_charge};
+    std::vector<int> held;
+    for (int e = 0; e < n_electrodes; ++e) {
+        const double *weights = &weights_.values[std::size_t(e) * n_];
+        const Electrode &electrode = options_.electrodes[e];
+        if (electrode.holds_charge) {
+            held.push_back(e);
+            rows.insert(rows.end(), weights, weights + n_);
+            totals.push_back(electrode.value);
+            continue;
+        }
+        for (int i = 0; i < n_; ++i)
+            electronegativities[i] -= electrode.value * weights[i];
+    }
+    GaussianCharges system;
+    system.n = n_;
+    system.positions = positions_.data();
+    system.cell = cell_;
+    system.electronegativities = electronegativities.data();
+    system.hardnesses = hardnesses.data();
+    system.widths = widths.data();
+    system.n_pairs = pairs_->size();
+    system.has_each_pair_once = true;
+    system.first = pairs_->first().data();
+    system.second = pairs_->second().data();
+    system.shifts = pairs_->shifts().data();
+    const std::vector<double> guess = histories_[0].predict(n_);
+    EquilibrationResult solved =
+        solver_->solve(system, {static_cast<int>(totals.size()), rows.data(), totals.data()}, true, guess.data());
+    histories_[0].remember(solved.charges);
+
+    result_.energy = solved.energy;
+    result_.forces = std::move(solved.forces);
+    result_.virial = solved.virial;
+    result_.charges = std::move(solved.charges);
+    result_.n_iterations = solved.n_iterations;
+    result_.error_bound = solved.error_bound;
+    for (const Electrode &electrode : options_.electrodes)
+        result_.electrode_potentials.push_back(electrode.holds_charge ? 0.0 : electrode.value);
+    for (std::size_t h = 0; h < held.size(); ++h)
+        result_.electrode_potentials[held[h]] = solved.multipliers[1 + h];
+    std::vector<double> derivatives(weights_.values.size()), on_electrodes(n_, 0.0);
+    for (int e = 0; e < n_electrodes; ++e) {
+        double charge = 0.0;
+        for (int i = 0; i < n_; ++i) {
+            derivatives[std::size_t(e) * n_ + i] = -result_.electrode_potentials[e] * result_.charges[i];
+            charge += weights_.value(e, i) * result_.charges[i];
+            on_electrodes[i] += weights_.value(e, i) * result_.charges[i];
+        }
+        result_.electrode_charges.push_back(charge);
+    }
+    weights_.pull_back(derivatives, result_.forces.data(), result_.virial.data());
+    find_largest_charge(on_electrodes);
+    const double voltage = result_.electrode_potentials.back() - result_.electrode_potentials.front();
+    if (voltage != 0.0) {
+        result_.capacitance = 0.5 * (result_.electrode_charges.back() - result_.electrode_charges.front()) / voltage;
+    }
+}
+
+void ElectrodeCell::find_largest_charge(const std::vector<double> &charges) {
+    const auto worst =
+        std::max_element(charges.begin(), charges.end(), [](double a, double b) { return std::abs(a) < std::abs(b); });
+    result_.worst_atom = static_cast<int>(worst - charges.begin());
+    result_.largest_charge = *worst;
+}
+
+std::string ElectrodeCell::describe() const {
+    return solver_ ? solver_->describe() : "nothing computed yet";
+}
+
+}  // namespace qnep
