@@ -97,6 +97,9 @@ void DistributedModel::evaluate_with_charges(const WantedResults &wanted, StageT
     }
     timer.lap(Stage::charges);
     charge_derivatives_ = potentials_;
+    if (charge_response_) {
+        charge_response_(charges_.data(), charge_derivatives_.data());
+    }
     remove_means(charge_derivatives_.data());
     timer.lap(Stage::communication);
     potential_->force_pass(atoms, neighbors_->list(), charge_derivatives_.data(), force_output(wanted));
@@ -151,7 +154,7 @@ void DistributedModel::remove_means(double *charge_derivatives) {
     const std::vector<int> &types = neighbors_->types();
     double sums[4] = {mesh_force_[0], mesh_force_[1], mesh_force_[2], 0.0};
     for (int i = 0; i < neighbors_->n_owned(); ++i) {
-        sums[3] += types[i] >= 0 ? potentials_[i] : 0.0;
+        sums[3] += types[i] >= 0 ? charge_derivatives[i] : 0.0;
     }
     MPI_Allreduce(MPI_IN_PLACE, sums, 4, MPI_DOUBLE, MPI_SUM, world);
     const double inverse_count = n_model_atoms_ > 0.0 ? 1.0 / n_model_atoms_ : 0.0;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "electrostatics.h"
@@ -31,6 +32,11 @@ public:
     DistributedModel(LAMMPS *lammps, std::string file, std::shared_ptr<const qnep::Model> model,
                      std::shared_ptr<TypedNeighbors> neighbors, const QNEPSettings &settings,
                      ShareWithGhosts share_with_ghosts);
+
+    /// Called between charges and forces with the charges [n_owned], e, of this rank; adds to charge_derivatives [n_owned],
+    /// V, the derivatives with respect to the charges of an energy that is summed elsewhere.
+    using ChargeResponse = std::function<void(const double *charges, double *charge_derivatives)>;
+    void set_charge_response(ChargeResponse response) { charge_response_ = std::move(response); }
 
     /// Before a run: threads of now, and a mesh chosen for the charges of the first evaluation.
     void init();
@@ -68,6 +74,7 @@ private:
     std::shared_ptr<TypedNeighbors> neighbors_;
     QNEPSettings settings_;
     ShareWithGhosts share_with_ghosts_;
+    ChargeResponse charge_response_;
     std::unique_ptr<qnep::Potential> potential_;
     std::unique_ptr<qnep::ReciprocalSum> reciprocal_sum_;
 

@@ -339,6 +339,10 @@ DistributedModel *PairQNEP::evaluated_model() {
     return is_evaluated_ ? models_.front().get() : nullptr;
 }
 
+void PairQNEP::set_charge_response(DistributedModel::ChargeResponse response) {
+    models_.front()->set_charge_response(std::move(response));
+}
+
 const std::vector<double> &PairQNEP::deviations() {
     if (deviation_step_ == update->ntimestep) {
         return deviations_;

@@ -42,6 +42,9 @@ public:
     const std::vector<double> &deviations();
     /// Born effective charges of the last evaluation, [n_owned][9] row-major (field slow), e. Called by all ranks.
     const std::vector<double> &born_effective_charges();
+    /// For fix qnep/conp, see DistributedModel; of the model that drives the run.
+    void set_charge_response(DistributedModel::ChargeResponse response);
+    double ewald_alpha() const { return models_.front()->model().ewald_alpha(); }  // 1/Å
     double energy_unit() const { return energy_unit_; }  // of one eV in LAMMPS units
 
 protected:

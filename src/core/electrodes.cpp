@@ -81,6 +81,13 @@ void ElectrodeCell::check_settings() const {
     }
 }
 
+double ElectrodeCell::metal(int i) const {
+    double sum = 0.0;
+    for (int e = 0; e < weights_.n_electrodes; ++e)
+        sum += weights_.value(e, i);
+    return sum;
+}
+
 void ElectrodeCell::set_value(int electrode, double value) {
     options_.electrodes[electrode].value = value;
     check_settings();
@@ -257,12 +264,15 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
     reciprocal_->set_cell(cell_);
     active_.clear();
     for (int i = 0; i < n_; ++i) {
-        double metal = 0.0;
-        for (int e = 0; e < weights_.n_electrodes; ++e)
-            metal += weights_.value(e, i);
-        if (metal > smallest_weight) active_.push_back(i);
+        if (metal(i) > smallest_weight) active_.push_back(i);
     }
     const std::vector<double> of_model(charges, charges + n);
+    const double total = std::accumulate(of_model.begin(), of_model.end(), 0.0);
+    if (options_.slab_axis >= 0 && std::abs(total) > 1e-6) {
+        throw InputError("a cell with a slab axis must be neutral, its dipole has no meaning otherwise; the model's "
+                         "charges sum to " +
+                         text(total) + " e");
+    }
     const std::vector<double> acting = fields(of_model, false).potentials;
     std::vector<double> derivatives(weights_.values.size(), 0.0);
     std::vector<double> shorted = solve_induced(acting, false, derivatives);
@@ -294,12 +304,10 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
     std::vector<double> by_voltage(options_.electrodes.size(), 0.0);
     result_.electrode_charges.assign(options_.electrodes.size(), 0.0);
     for (int i : active_) {
-        double metal = 0.0;
-        for (int e = 0; e < weights_.n_electrodes; ++e)
-            metal += weights_.value(e, i);
         for (int e = 0; e < weights_.n_electrodes; ++e) {
-            result_.electrode_charges[e] += weights_.value(e, i) / metal * result_.charges[i];
-            by_voltage[e] += weights_.value(e, i) / metal * difference[i];
+            const double side = weights_.value(e, i) / metal(i);
+            result_.electrode_charges[e] += side * result_.charges[i];
+            by_voltage[e] += side * difference[i];
         }
     }
     const double voltage = result_.electrode_potentials.back() - result_.electrode_potentials.front();
@@ -314,20 +322,19 @@ std::vector<double> ElectrodeCell::solve_induced(const std::vector<double> &acti
     const int n_active = static_cast<int>(active_.size());
     const auto n_electrodes = static_cast<int>(options_.electrodes.size());
     std::vector<double> positions(3 * std::size_t(n_active)), electronegativities(n_active), hardnesses(n_active),
-        metal(n_active, 0.0), guess(n_active), sides(std::size_t(n_electrodes) * n_active);
+        metals(n_active), guess(n_active), sides(std::size_t(n_electrodes) * n_active);
     ChargeHistory &history = histories_[is_biased ? 0 : 1];
     const std::vector<double> predicted = history.predict(n_);
     for (int a = 0; a < n_active; ++a) {
         const int i = active_[a];
-        for (int e = 0; e < n_electrodes; ++e)
-            metal[a] += weights_.value(e, i);
+        metals[a] = metal(i);
         std::copy_n(&positions_[3 * std::size_t(i)], 3, &positions[3 * std::size_t(a)]);
         electronegativities[a] = acting[i];
-        hardnesses[a] = options_.parameters[types_[i]].hardness / metal[a];
+        hardnesses[a] = options_.parameters[types_[i]].hardness / metals[a];
         guess[a] = predicted[i];
         for (int e = 0; e < n_electrodes; ++e) {
             double &side = sides[std::size_t(e) * n_active + a];
-            side = weights_.value(e, i) / metal[a];
+            side = weights_.value(e, i) / metals[a];
             if (is_biased && !options_.electrodes[e].holds_charge)
                 electronegativities[a] -= options_.electrodes[e].value * side;
         }
@@ -363,15 +370,15 @@ std::vector<double> ElectrodeCell::solve_induced(const std::vector<double> &acti
     const double sign = is_biased ? 1.0 : -1.0;
     std::vector<double> charges(n_, 0.0);
     for (int a = 0; a < n_active; ++a) {
-        const double charge = solved.charges[a], hardness = hardnesses[a] * metal[a];
+        const double charge = solved.charges[a], hardness = hardnesses[a] * metals[a];
         charges[active_[a]] = charge;
         double mean = 0.0;
         for (int e = 0; e < n_electrodes; ++e)
             mean += potentials[e] * sides[std::size_t(e) * n_active + a];
-        const double softness = -0.5 * hardness * (charge / metal[a]) * (charge / metal[a]);
+        const double softness = -0.5 * hardness * (charge / metals[a]) * (charge / metals[a]);
         for (int e = 0; e < n_electrodes; ++e) {
             weight_derivatives[std::size_t(e) * n_ + active_[a]] +=
-                sign * (softness - charge * (potentials[e] - mean) / metal[a]);
+                sign * (softness - charge * (potentials[e] - mean) / metals[a]);
         }
     }
     history.remember(charges);

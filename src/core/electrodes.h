@@ -79,6 +79,8 @@ public:
     void equilibrate();
     const ElectrodeResult &result() const { return result_; }
 
+    double metal(int i) const;  // weight of an atom in all electrodes together, 0 ... 1
+
     /// Charges of the last steps, for a warm start after a restart; [n_solutions][n] of either linear system.
     std::array<ChargeHistory, 2> &histories() { return histories_; }
     std::string describe() const;  // the reciprocal sum
