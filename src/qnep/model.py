@@ -45,10 +45,33 @@ def describe(model: Model) -> list[tuple[str, str]]:
             f"{model.n_parameters:,} ({model.n_parameters * 8 / 2**20:.2f} MiB in double precision)",
         ),
     ]
+    memory = memory_per_atom(model)
+    pairs.append(
+        (
+            "memory",
+            f"about {memory / 1000:.0f} kB an atom through ASE, at 0.1 atoms/Å³ and a skin of 1 Å",
+        )
+    )
     if model.charge_mode > 0:
         alpha = np.pi / max(model.radial_cutoffs)
         pairs.insert(6, ("Ewald parameter", f"{alpha:.6f} 1/Å"))
     return pairs
+
+
+def memory_per_atom(model: Model, density: float = 0.1, skin: float = 1.0) -> float:
+    """Estimate the peak memory of an evaluation through ASE, in bytes an atom of a large system.
+
+    Parameters
+    ----------
+    density : 1/Å³, atoms per volume.
+    skin : Å, as of `QNEP`.
+    """
+    # Measured on 50,000 and 150,000 atoms: while pairs are searched each is held by the search (int64 indices, shift
+    # and distance), by the calculator and by the engine; then the engine keeps the angular sums of models with charges.
+    reach = max(*model.radial_cutoffs, *model.angular_cutoffs) + skin
+    pairs = 4.0 / 3.0 * np.pi * reach**3 * density
+    sums = ((model.l_max + 1) ** 2 - 1) * (model.n_max_angular + 1) + 2 * model.n_descriptors
+    return float(70.0 * pairs + 300.0 + (8.0 * sums if model.charge_mode > 0 else 0.0))
 
 
 def _kind(model: Model) -> str:

@@ -175,3 +175,33 @@ def test_doctor_needs_no_optional_package():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert "codes for labels" in result.stdout
+
+
+def test_memory_estimate_holds(tmp_path):
+    """Peak memory of 60,000 more atoms, measured in processes of their own, against the estimate of `qnep info`."""
+    from qnep.model import memory_per_atom, random_model
+
+    model = random_model("Si", radial_cutoff=5.0, angular_cutoff=4.0)
+    path = tmp_path / "nep.txt"
+    model.write(str(path))
+    script = (
+        "import resource, sys\n"
+        "from ase.build import bulk\n"
+        "from qnep import QNEP\n"
+        "atoms = bulk('Si', cubic=True) * int(sys.argv[2])\n"
+        "atoms.calc = QNEP(sys.argv[1])\n"
+        "atoms.get_forces()\n"
+        "print(len(atoms), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+    sizes = []
+    for repeat in ("10", "20"):
+        output = subprocess.run(
+            [sys.executable, "-c", script, str(path), repeat],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        sizes.append([int(word) for word in output.stdout.split()])
+    (n_small, small), (n_large, large) = sizes
+    measured = (large - small) / (n_large - n_small)
+    assert measured == pytest.approx(memory_per_atom(model, density=8 / 5.43**3), rel=0.3)
