@@ -46,13 +46,28 @@ def make_forward(model: Model, precision: str) -> tuple[Forward, torch.Tensor, B
     )
 
 
-@pytest.mark.parametrize("precision, tolerance", [("double", 1e-9), ("single", 2e-5)])
+def written(model: Model, vector: torch.Tensor, scalers: torch.Tensor) -> Model:
+    """Return the model of parameters in training, as its file has them."""
+    layout = ParameterLayout(model)
+    model.parameters = layout.to_file(vector.double().numpy(), scalers.double().numpy())
+    return Model.parse(model.format(), "nep.txt")
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
 @pytest.mark.parametrize("name", CASES)
-def test_equal_to_the_engine(name, precision, tolerance, make_frames):
-    """Single precision: 1e-7 of the sums over some hundred terms; charges add those of the Ewald sum."""
+def test_equal_to_the_engine(name, precision, make_frames):
+    """The file that is written, by the engine. Steps in single precision have the rounding of some hundred terms.
+
+    The descriptors are sums of 60 terms, each known to 6e-8, and the scaling by their range makes the error of a
+    descriptor that hardly varies larger; forces, virials and Born charges of random networks show that most.
+    """
+    is_double = precision == "double"
+    tolerance = 1e-9 if is_double else 1e-5
+    of_energies = 1e-9 if is_double else 1e-6
     model = make_model(name)
     frames = make_frames(3)
     forward, vector, builder = make_forward(model, precision)
+    model = written(model, vector, forward.scalers)
     batch = builder.build(frames, [0, 1, 2])
     prediction = forward(vector, batch, with_born_charges=model.charge_mode > 0)
     forces = torch.empty_like(prediction.forces)
@@ -64,7 +79,7 @@ def test_equal_to_the_engine(name, precision, tolerance, make_frames):
         atoms.calc = QNEP(model, kspace="ewald")
         stop = start + frame.n_atoms
         close(forces[start:stop], atoms.get_forces(), tolerance)
-        close(prediction.energies[index], atoms.get_potential_energy(), tolerance)
+        close(prediction.energies[index], atoms.get_potential_energy(), of_energies)
         virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
         close(prediction.virials[index].view(3, 3), virial, tolerance)
         if model.charge_mode:
@@ -73,7 +88,7 @@ def test_equal_to_the_engine(name, precision, tolerance, make_frames):
             order = batch.original[mine] - start
             charges = np.empty(frame.n_atoms)
             charges[order] = prediction.charges[mine].numpy()
-            close(charges, atoms.get_charges(), tolerance)
+            close(charges, atoms.get_charges(), of_energies)
             born = np.empty((frame.n_atoms, 9))
             born[order] = prediction.born_charges[mine].numpy()
             close(born, atoms.calc.get_born_effective_charges(atoms).reshape(-1, 9), tolerance)

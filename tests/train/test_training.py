@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -117,6 +118,54 @@ def test_reported_errors_are_those_of_the_engine_with_zbl(data_file, repulsion):
         difference.append(atoms.get_forces() - reference)
     rms = 1000 * np.sqrt(np.mean(np.concatenate(difference) ** 2))
     assert errors["training"]["all"]["force_meV_per_A"] == pytest.approx(rms, rel=1e-9)
+
+
+def test_validation_errors_are_those_of_the_written_file(data_file):
+    """Trained in single precision; the table of the run and the engine on nep.txt agree far beyond 1e-6."""
+    settings = make_settings(data_file, validation=(str(data_file),), epochs=3)
+    result = train(settings, show_progress=False)
+    from qnep.io import read_frames
+
+    model = Model.read(str(Path(settings.training.output) / "nep.txt"))
+    errors = []
+    for atoms in read_frames(data_file):
+        reference = atoms.get_forces()
+        atoms.calc = QNEP(model, kspace="ewald")
+        errors.append(atoms.get_forces() - reference)
+    rms = np.sqrt(np.mean(np.concatenate(errors) ** 2))
+    best = min(row["validation_force"] for row in result.histories[0])
+    assert best == pytest.approx(rms, rel=1e-7)
+
+
+def test_tables_beyond_the_memory_allowed_are_streamed(data_file, caplog):
+    """memory_GB of a hundredth of what the tables take: the same model to the last bit, and the disk is cleaned."""
+    caplog.set_level("INFO", logger="qnep.train.work")
+    whole = run(make_settings(data_file, "whole"))
+    assert "kept in memory" in caplog.text
+    caplog.clear()
+    folders = set(Path(tempfile.gettempdir()).glob("qnep-train-*"))
+    streamed = run(make_settings(data_file, "streamed", memory_GB=1e-5, epochs=6))
+    assert "kept on disk, read batch by batch" in caplog.text
+    assert streamed.format() == whole.format()
+    assert set(Path(tempfile.gettempdir()).glob("qnep-train-*")) <= folders
+
+
+def test_every_epoch_has_its_own_order_of_batches(data_file, monkeypatch):
+    orders: list[list[int]] = []
+    gradient = LocalWork.gradient
+
+    def noting(self, vector, number, scales, counts):
+        if number not in (orders[-1] if orders else ()) and orders and len(orders[-1]) < 3:
+            orders[-1].append(number)
+        else:
+            orders.append([number])
+        return gradient(self, vector, number, scales, counts)
+
+    monkeypatch.setattr(LocalWork, "gradient", noting)
+    run(make_settings(data_file, epochs=8))
+    assert all(sorted(order) == [0, 1, 2] for order in orders)
+    assert len(orders) == 8
+    assert len({tuple(order) for order in orders}) > 2
 
 
 def test_killed_and_resumed_is_bit_for_bit_the_same(data_file):

@@ -240,8 +240,9 @@ class Member:
             return {}
         errors = ErrorSums()
         vector = self._current()
+        same = vector.to(self.validation.dtype)
         for number in range(self.validation.n_batches):
-            errors.add(self.validation.errors(vector, number, self.progress.scales))
+            errors.add(self.validation.errors(same, number, self.progress.scales))
         found = errors.root_mean_squares()
         score = sum(getattr(self.weights, term) * error for term, error in found.items())
         if score < self.progress.best_score:

@@ -164,7 +164,10 @@ def train(settings: Settings, resume: bool = False, show_progress: bool = True) 
     model = settings.model.make_model()
     fingerprint = _fingerprint(settings, data)
     work = make_work(_plan(settings, model, data.training), settings.training.processes)
-    validation = LocalWork(_plan(settings, model, data.validation)) if data.validation else None
+    # Evaluated in double precision, as the engine does: the errors are those of the file that is written.
+    validation = (
+        LocalWork(_plan(settings, model, data.validation, "double")) if data.validation else None
+    )
     folders = _member_folders(settings)
     members = []
     try:
@@ -221,7 +224,10 @@ def _start(
     return vector, parameters[start.scaler_offset : start.zbl_offset]
 
 
-def _plan(settings: Settings, model: Model, frames: list[Frame]) -> WorkPlan:
+def _plan(
+    settings: Settings, model: Model, frames: list[Frame], precision: str | None = None
+) -> WorkPlan:
+    """Return the plan for some structures; precision None: that of the settings."""
     training = settings.training
     device = training.device
     if device == "auto":
@@ -232,7 +238,7 @@ def _plan(settings: Settings, model: Model, frames: list[Frame]) -> WorkPlan:
         frames=frames,
         groups=make_groups(len(frames), training.batch_size, training.seed),
         weights=settings.loss,
-        precision=training.precision,
+        precision=precision or training.precision,
         device=device,
         budget=budget,
     )
