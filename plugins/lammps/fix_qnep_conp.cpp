@@ -148,6 +148,9 @@ void FixQNEPConp::init() {
 }
 
 void FixQNEPConp::setup_pre_force(int vflag) {
+    for (qnep::ChargeHistory &history : cell_->histories()) {
+        history.repeat_last();
+    }
     pre_force(vflag);
 }
 
@@ -274,19 +277,30 @@ void FixQNEPConp::without_exceptions(const std::function<void()> &action) {
         error->one(FLERR, "fix qnep/conp: out of memory");
     } catch (const std::exception &failure) {
         const std::string reason = failure.what();
-        error->all(FLERR, "fix qnep/conp: {}{}", reason, saved_state());
+        const std::string file = save_state(reason);
+        error->all(FLERR, "fix qnep/conp: {}{}", reason,
+                   file.empty() ? "" : fmt::format(". State of step {} saved in {}", update->ntimestep, file));
     }
 }
 
-/// Writes a restart file, if a run was under way, and says so.
-std::string FixQNEPConp::saved_state() {
-    if (is_saving_ || update->ntimestep == update->beginstep) {
+/// Writes a restart file if a run was under way and the atoms are all there; its name, or nothing.
+std::string FixQNEPConp::save_state(const std::string &reason) {
+    double sums[2] = {static_cast<double>(atom->nlocal), 0.0};
+    for (int i = 0; i < atom->nlocal; ++i) {
+        for (int d = 0; d < 3; ++d) {
+            sums[1] += std::isfinite(atom->x[i][d]) ? 0.0 : 1.0;
+        }
+    }
+    MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_DOUBLE, MPI_SUM, world);
+    const bool is_whole = static_cast<bigint>(sums[0]) == atom->natoms && sums[1] == 0.0;
+    if (is_saving_ || !is_whole || update->ntimestep == update->beginstep) {
         return "";
     }
     is_saving_ = true;
+    utils::logmesg(lmp, "fix qnep/conp stops the run: {}\n", reason);  // before anything else can go wrong
     const std::string file = fmt::format("{}.failed.restart", id);
     input->one(fmt::format("write_restart {} noinit", file));
-    return fmt::format(". State of step {} saved in {}", update->ntimestep, file);
+    return file;
 }
 
 /// Energy added to that of the pair style.

@@ -43,7 +43,7 @@ private:
     void respond(const double *charges, double *charge_derivatives);
     /// Turns exceptions of the core, which all ranks see together, into LAMMPS errors; saves the state during a run.
     void without_exceptions(const std::function<void()> &action);
-    std::string saved_state();
+    std::string save_state(const std::string &reason);
     void warn_of_large_charges();
     void store_charges();
 

@@ -144,7 +144,7 @@ std::vector<double> ChargeHistory::predict(std::size_t n) const {
     if (solutions_.empty() || solutions_[0].size() != n) return guess;
     constexpr double coefficients[n_remembered][n_remembered] = {
         {1.0, 0.0, 0.0, 0.0}, {2.0, -1.0, 0.0, 0.0}, {3.0, -3.0, 1.0, 0.0}, {4.0, -6.0, 4.0, -1.0}};
-    const std::size_t known = solutions_.size();
+    const std::size_t known = repeats_last_ ? 1 : solutions_.size();
     for (std::size_t h = 0; h < known; ++h) {
         for (std::size_t i = 0; i < n; ++i)
             guess[i] += coefficients[known - 1][h] * solutions_[h][i];
@@ -154,6 +154,8 @@ std::vector<double> ChargeHistory::predict(std::size_t n) const {
 
 void ChargeHistory::remember(const std::vector<double> &charges) {
     if (!solutions_.empty() && solutions_[0].size() != charges.size()) solutions_.clear();
+    if (repeats_last_ && !solutions_.empty()) solutions_.pop_front();
+    repeats_last_ = false;
     solutions_.push_front(charges);
     if (solutions_.size() > n_remembered) solutions_.pop_back();
 }

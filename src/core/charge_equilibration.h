@@ -55,10 +55,13 @@ public:
     std::vector<double> predict(std::size_t n) const;
     void remember(const std::vector<double> &charges);
     void clear() { solutions_.clear(); }
+    /// What comes next is the step of the last solution once more, as at the start of a run.
+    void repeat_last() { repeats_last_ = true; }
     const std::deque<std::vector<double>> &solutions() const { return solutions_; }  // the last one first
 
 private:
     std::deque<std::vector<double>> solutions_;
+    bool repeats_last_ = false;
 };
 
 struct EquilibrationOptions {
