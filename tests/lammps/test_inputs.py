@@ -13,6 +13,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "lammps_inputs"
 INPUTS = sorted(path.name for path in FOLDER.glob("in.*"))
 WRITTEN = {
     "in.bulk_electrolyte": "bulk_electrolyte.lammpstrj",
+    "in.constant_potential": "constant_potential.lammpstrj",
     "in.interface": "interface.lammpstrj",
     "in.npt": "final.npt.data",
     "in.melt": "melt.lammpstrj",
