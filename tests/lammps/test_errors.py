@@ -119,6 +119,14 @@ WRONG_SYSTEMS = {
         {"after": "pair_style zero 5.0\npair_coeff * *\nfix e all qnep/efield 0 0 1"},
         "fix qnep/efield: wanted one pair_style qnep, got pair_style zero",
     ),
+    "box below the communication cutoff": (
+        {"before": "comm_style tiled", "between": "neighbor 8.0 bin"},
+        "Communication cutoff for comm_style tiled cannot exceed periodic box length",
+    ),
+    "deviation file on one rank": (
+        {"style": "qnep deviation none/f.txt 5", "coefficients": "* * nep.txt nep.txt Na C O"},
+        "keyword deviation: cannot open file none/f.txt: No such file or directory",
+    ),
     "two atoms at one place": ({"after": "displace_atoms coincident move {gap} units box"}, "atom"),
 }
 
