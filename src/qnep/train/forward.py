@@ -2,6 +2,10 @@
 
 The derivative of the energy with respect to the densities A is written out by hand, so a training step needs one
 reverse pass and no second derivative of the graph.
+
+Tables and everything that goes through pairs are in the precision of the batch. Descriptors and networks are in double
+precision also where that is single: their sums over neighbours and functions lose most of what single precision
+loses, since a descriptor is scaled by its range in the data, which may be far smaller than its size.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ class _TypeState:
     sums: torch.Tensor  # s_n,abc [n, n_atoms, n_harmonics]
     norms: torch.Tensor  # q_n,l [n, n_atoms, l_max]
     cubic_gradients: list[torch.Tensor]  # dq/ds of each cubic invariant [n, n_atoms, n_harmonics]
-    hidden: torch.Tensor  # [n_atoms, n_neurons]
+    slopes: torch.Tensor  # dh/dx of the hidden layer [n_atoms, n_neurons]
 
 
 class Forward:
@@ -77,11 +81,13 @@ class Forward:
         self.scalers = scalers
         self.with_mean_correction = with_mean_correction
         self._selector = _constant(degree_selector(self.model.l_max), scalers)
+        exact = scalers.double()
+        self._exact_selector = _constant(degree_selector(self.model.l_max), exact)
         self._invariants = [
             name for name, on in zip(INVARIANTS, self.model.invariants, strict=True) if on
         ]
         self._cubic = {
-            name: _CubicTensors(name, self.model.l_max, scalers)
+            name: _CubicTensors(name, self.model.l_max, exact)
             for name in self._invariants
             if name in CUBIC_INVARIANTS
         }
@@ -92,7 +98,9 @@ class Forward:
         """Evaluate a batch."""
         parts = self.layout.split(vector, self.scalers)
         states, outputs = self._network_pass(parts, batch)
-        energies = _per_frame(outputs[:, 0] - vector[self.model.bias_offset()], batch)
+        dtype = batch.positions.dtype
+        energies = _per_frame(outputs[:, 0] - vector[self.model.bias_offset()].double(), batch)
+        energies = energies.to(dtype)
         pairs = _pairs_of(batch)
         if not self.model.charge_mode:
             radial, angular = self._derivatives(
@@ -100,7 +108,7 @@ class Forward:
             )
             forces, virials = pair_sums.forces_and_virials(pairs, batch, radial, angular)
             return Prediction(energies, forces, virials)
-        raw = outputs[:, 1]
+        raw = outputs[:, 1].to(dtype)
         coulomb = _coulomb(raw, batch, self.with_mean_correction)
         radial, angular = self._derivatives(
             parts, states, batch, [part.w1 for part in parts], coulomb.chain
@@ -142,27 +150,31 @@ class Forward:
                 states.append(None)  # no such atoms: save the dozens of empty operations
                 continue
             descriptors, sums, norms, gradients = self._descriptors(part, batch, t)
-            hidden = torch.tanh(descriptors @ part.w0.T - part.b0)
-            states.append(_TypeState(sums, norms, gradients, hidden))
-            outputs.append(hidden @ part.w1.T)
+            hidden = torch.tanh(descriptors @ part.w0.double().T - part.b0.double())
+            slopes = (1 - hidden * hidden).to(part.w0.dtype)
+            states.append(_TypeState(sums, norms, gradients, slopes))
+            outputs.append(hidden @ part.w1.double().T)
         return states, torch.cat(outputs)
 
     def _descriptors(
         self, part: TypeParameters, batch: Batch, t: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Return descriptors in double precision [n_atoms, n], and s, its norms and gradients in that of the batch."""
         density = batch.angular_density[t]
         n_basis, n_atoms, width = density.shape
         n_functions = part.angular.shape[0]
-        sums = (part.angular @ density.view(n_basis, n_atoms * width)).view(
+        sums = (part.angular.double() @ density.view(n_basis, n_atoms * width).double()).view(
             n_functions, n_atoms, width
         )
-        norms = (sums * sums) @ self._selector
+        norms = (sums * sums) @ self._exact_selector
         gradients = [cubic.gradient(sums) for cubic in self._cubic.values()]
         extra = self._extra_invariants(sums, norms, gradients)
         angular = torch.cat([norms, *extra], dim=2) if extra else norms
-        radial = batch.radial_density[t] @ part.radial.T
+        radial = batch.radial_density[t].double() @ part.radial.double().T
         flat = angular.permute(1, 2, 0).reshape(n_atoms, angular.shape[2] * n_functions)
-        return torch.cat([radial, flat], dim=1), sums, norms, gradients
+        descriptors = torch.cat([radial, flat], dim=1)
+        dtype = density.dtype
+        return descriptors, sums.to(dtype), norms.to(dtype), [g.to(dtype) for g in gradients]
 
     def _extra_invariants(
         self, sums: torch.Tensor, norms: torch.Tensor, gradients: list[torch.Tensor]
@@ -197,7 +209,7 @@ class Forward:
             if chain is not None:
                 start, stop = batch.type_ranges[t]
                 weights = weights + chain[start:stop, None] * output_weights[t][1]
-            slopes = ((1 - state.hidden * state.hidden) * weights) @ part.w0
+            slopes = (state.slopes * weights) @ part.w0
             radial.append(slopes[:, : self.model.n_max_radial + 1] @ part.radial)
             gradient = self._sums_gradient(state, slopes[:, self.model.n_max_radial + 1 :])
             flat = part.angular.T @ gradient.flatten(start_dim=1)
