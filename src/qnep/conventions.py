@@ -32,8 +32,8 @@ def to_voigt(
     tensors: np.ndarray, order: tuple[tuple[int, int], ...] = ASE_VOIGT
 ) -> np.ndarray:  # [..., 6]
     """Return six components of the symmetric part of (..., 3, 3) tensors."""
-    symmetric = 0.5 * (tensors + np.swapaxes(tensors, -1, -2))
-    return np.stack([symmetric[..., a, b] for a, b in order], axis=-1)
+    rows, columns = zip(*order)
+    return 0.5 * (tensors[..., rows, columns] + tensors[..., columns, rows])
 
 
 def from_voigt(

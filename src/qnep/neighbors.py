@@ -164,7 +164,12 @@ def _span_volume(vectors: np.ndarray) -> bool:
     return bool(np.linalg.det(unit @ unit.T) > 1e-14)
 
 
-def cell_volume(cell: np.ndarray) -> float:
-    """Volume of a cell in Å³; 0 if its vectors do not span one, as those of open directions may not."""
+def cell_volume(cell: np.ndarray, pbc: np.ndarray) -> float:
+    """Volume of a cell in Å³; 0 if its vectors do not span one, as those of open directions may not.
+
+    A cell that is periodic in all directions has been checked by `VerletList`.
+    """
+    if pbc.all():
+        return abs(float(np.linalg.det(cell)))
     is_cell = np.abs(cell).max() < LARGEST_COORDINATE and _span_volume(cell)
     return abs(float(np.linalg.det(cell))) if is_cell else 0.0
