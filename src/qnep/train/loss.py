@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -51,19 +52,26 @@ class LossWeights:
 class ErrorSums:
     """Sums of weighted squared errors of each term and the numbers of errors in them; batches can be added."""
 
-    squares: dict[str, torch.Tensor] = field(default_factory=dict)
+    squares: dict[str, Any] = field(default_factory=dict)  # tensors without axes, or numbers
     counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: ErrorSums) -> None:
         """Add the sums of another batch, without its graph."""
         for term, value in other.squares.items():
-            self.squares[term] = self.squares.get(term, 0.0) + value.detach().double()
+            number = torch.as_tensor(value).detach().double()
+            self.squares[term] = self.squares.get(term, 0.0) + number
             self.counts[term] = self.counts.get(term, 0.0) + other.counts[term]
 
     def detached(self) -> ErrorSums:
-        """Return the sums as plain numbers."""
+        """Return the sums without their graph."""
         return ErrorSums(
             {term: value.detach() for term, value in self.squares.items()}, dict(self.counts)
+        )
+
+    def as_numbers(self) -> ErrorSums:
+        """Return the sums as Python numbers: tensors are sent between processes by files, milliseconds each."""
+        return ErrorSums(
+            {term: float(value) for term, value in self.squares.items()}, dict(self.counts)
         )
 
     def root_mean_squares(self) -> dict[str, float]:

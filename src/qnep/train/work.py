@@ -377,10 +377,10 @@ class _Server:
     ) -> ErrorSums:
         sums, gradient = self._work.gradient(self._vector, number, scales, counts)
         self._gradient.copy_(gradient)
-        return sums
+        return sums.as_numbers()
 
     def errors(self, number: int, scales: Mapping[str, float]) -> ErrorSums:
-        return self._work.errors(self._vector, number, scales)
+        return self._work.errors(self._vector, number, scales).as_numbers()
 
 
 def _serve(connection: Connection, plan: WorkPlan) -> None:
