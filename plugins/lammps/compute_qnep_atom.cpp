@@ -13,15 +13,17 @@
 namespace LAMMPS_NS {
 
 ComputeQNEPAtom::ComputeQNEPAtom(LAMMPS *lammps, int narg, char **arg): Compute(lammps, narg, arg) {
-    static const std::map<std::string, Quantity> known{
-        {"potential", Quantity::potential}, {"born", Quantity::born}, {"deviation", Quantity::deviation}};
+    static const std::map<std::string, Quantity> known{{"potential", Quantity::potential},
+                                                       {"born", Quantity::born},
+                                                       {"deviation", Quantity::deviation},
+                                                       {"grade", Quantity::grade}};
     if (narg < 4) {
-        error->all(FLERR, "compute qnep/atom: wanted at least one of potential, born, deviation, got nothing");
+        error->all(FLERR, "compute qnep/atom: wanted at least one of potential, born, deviation, grade, got nothing");
     }
     for (int k = 3; k < narg; ++k) {
         const auto quantity = known.find(arg[k]);
         if (quantity == known.end()) {
-            error->all(FLERR, "compute qnep/atom: wanted potential, born or deviation, got {}", arg[k]);
+            error->all(FLERR, "compute qnep/atom: wanted potential, born, deviation or grade, got {}", arg[k]);
         }
         quantities_.push_back(quantity->second);
         n_columns_ += width(quantity->second);
@@ -45,7 +47,11 @@ void ComputeQNEPAtom::init() {
         if (quantity == Quantity::deviation && pair_->n_models() < 2) {
             error->all(FLERR, "compute qnep/atom deviation: wanted at least two model files in pair_coeff, got one");
         }
-        if (quantity != Quantity::deviation && !pair_->has_charges()) {
+        if (quantity == Quantity::grade && !pair_->has_active_set()) {
+            error->all(FLERR, "compute qnep/atom grade: wanted the keyword grade of pair_style qnep, got none");
+        }
+        const bool needs_charges = quantity == Quantity::potential || quantity == Quantity::born;
+        if (needs_charges && !pair_->has_charges()) {
             error->all(FLERR, "compute qnep/atom potential and born: wanted a qNEP model, got one without charges");
         }
     }
@@ -82,12 +88,23 @@ void ComputeQNEPAtom::compute_peratom() {
     }
 }
 
+const std::vector<double> &ComputeQNEPAtom::values_of(Quantity quantity) {
+    switch (quantity) {
+    case Quantity::born:
+        return pair_->born_effective_charges();
+    case Quantity::deviation:
+        return pair_->deviations();
+    case Quantity::grade:
+        return pair_->grades();
+    default:
+        return pair_->evaluated_model()->potentials();
+    }
+}
+
 void ComputeQNEPAtom::fill(Quantity quantity, int first_column) {
-    const bool is_born = quantity == Quantity::born;
-    const std::vector<double> &values = is_born                           ? pair_->born_effective_charges()
-                                        : quantity == Quantity::deviation ? pair_->deviations()
-                                                                          : pair_->evaluated_model()->potentials();
-    const double unit = is_born ? 1.0 : pair_->energy_unit();
+    const std::vector<double> &values = values_of(quantity);
+    const bool has_energy_unit = quantity == Quantity::potential || quantity == Quantity::deviation;
+    const double unit = has_energy_unit ? pair_->energy_unit() : 1.0;
     const int n = width(quantity);
     for (int i = 0; i < atom->nlocal; ++i) {
         for (int c = 0; c < n; ++c) {

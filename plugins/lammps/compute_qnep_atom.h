@@ -18,10 +18,11 @@ public:
     double memory_usage() override;
 
 private:
-    enum class Quantity { potential, born, deviation };
+    enum class Quantity { potential, born, deviation, grade };
     static int width(Quantity quantity);
     void allocate();
     double *row(int i);
+    const std::vector<double> &values_of(Quantity quantity);
     void fill(Quantity quantity, int first_column);
 
     PairQNEP *pair_ = nullptr;

@@ -181,6 +181,11 @@ void DistributedModel::born_effective_charges(std::vector<double> &born_charges)
     }
 }
 
+void DistributedModel::extrapolation_grades(const qnep::ActiveSet &active_set, std::vector<double> &grades) {
+    grades.assign(neighbors_->n_owned(), 0.0);
+    potential_->extrapolation_grades(neighbors_->atoms(*atom), neighbors_->list(), active_set, grades.data());
+}
+
 double DistributedModel::memory_usage() const {
     std::size_t numbers = 0;
     for (const auto *array : {&site_energies_, &coulomb_energies_, &charges_, &potentials_, &charge_derivatives_,

@@ -33,8 +33,8 @@ public:
                      std::shared_ptr<TypedNeighbors> neighbors, const QNEPSettings &settings,
                      ShareWithGhosts share_with_ghosts);
 
-    /// Called between charges and forces with the charges [n_owned], e, of this rank; adds to charge_derivatives [n_owned],
-    /// V, the derivatives with respect to the charges of an energy that is summed elsewhere.
+    /// Called between charges and forces with the charges [n_owned], e, of this rank; adds to charge_derivatives
+    /// [n_owned], V, the derivatives with respect to the charges of an energy that is summed elsewhere.
     using ChargeResponse = std::function<void(const double *charges, double *charge_derivatives)>;
     void set_charge_response(ChargeResponse response) { charge_response_ = std::move(response); }
 
@@ -43,6 +43,9 @@ public:
     void evaluate(const WantedResults &wanted, StageTimer &timer);
     /// Born effective charges of the last evaluation; born_charges: [n_total][9] row-major, e, set.
     void born_effective_charges(std::vector<double> &born_charges);
+
+    /// Extrapolation grades for the positions of now; grades: [n_owned], set, zero for atoms without a model.
+    void extrapolation_grades(const qnep::ActiveSet &active_set, std::vector<double> &grades);
 
     const std::string &file() const { return file_; }
     const qnep::Model &model() const { return *model_; }

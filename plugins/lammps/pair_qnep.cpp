@@ -22,7 +22,7 @@ namespace LAMMPS_NS {
 namespace {
 
 /// Text of a file, read by one rank and sent to the others; stops LAMMPS if it cannot be read.
-std::string read_on_all_ranks(LAMMPS *lammps, const std::string &file) {
+std::string read_on_all_ranks(LAMMPS *lammps, const std::string &file, const char *command, const char *kind) {
     std::string text;
     int length = -1;
     if (lammps->comm->me == 0) {
@@ -36,7 +36,7 @@ std::string read_on_all_ranks(LAMMPS *lammps, const std::string &file) {
     }
     MPI_Bcast(&length, 1, MPI_INT, 0, lammps->world);
     if (length < 0) {
-        lammps->error->all(FLERR, "pair_coeff for pair_style qnep: wanted a readable model file, got {}", file);
+        lammps->error->all(FLERR, "{}: wanted a readable {} file, got {}", command, kind, file);
     }
     text.resize(length);
     MPI_Bcast(text.data(), length, MPI_CHAR, 0, lammps->world);
@@ -89,7 +89,15 @@ void PairQNEP::allocate() {
 void PairQNEP::settings(int narg, char **arg) {
     settings_ = parse_qnep_settings(lmp, narg, arg);
     if (settings_.deviation_interval > 0) {
-        deviation_file_ = std::make_unique<DeviationFile>(lmp, settings_.deviation_file, settings_.appends_deviation);
+        deviation_file_ = std::make_unique<SummaryFile>(
+            lmp, "deviation",
+            "Deviation of the forces within the committee, eV/Angstrom: sqrt(mean |F_i - mean F_i|^2)", "deviation",
+            settings_.deviation_file, settings_.appends_deviation);
+    }
+    if (settings_.grade_interval > 0) {
+        grade_file_ = std::make_unique<SummaryFile>(
+            lmp, "grade", "Extrapolation grade: up to 1 within the training data, larger outside", "grade",
+            settings_.grade_file, settings_.appends_deviation);
     }
 }
 
@@ -116,10 +124,25 @@ void PairQNEP::coeff(int narg, char **arg) {
     if (settings_.deviation_interval > 0 && n_files < 2) {
         error->all(FLERR, "pair_style qnep, keyword deviation: wanted at least two model files in pair_coeff, got one");
     }
+    active_set_.reset();
+    if (settings_.grade_interval > 0) {
+        read_active_set();
+    }
+}
+
+void PairQNEP::read_active_set() {
+    const std::string text =
+        read_on_all_ranks(lmp, settings_.active_set_file, "pair_style qnep, keyword grade", "active-set");
+    try {
+        active_set_ = std::make_unique<qnep::ActiveSet>(
+            qnep::ActiveSet::parse(text, settings_.active_set_file, models_.front()->model()));
+    } catch (const std::exception &failure) {
+        error->all(FLERR, "pair_style qnep, keyword grade: {}", failure.what());
+    }
 }
 
 void PairQNEP::add_model(const std::string &file) {
-    const std::string text = read_on_all_ranks(lmp, file);
+    const std::string text = read_on_all_ranks(lmp, file, "pair_coeff for pair_style qnep", "model");
     std::shared_ptr<qnep::Model> model;
     try {
         model = std::make_shared<qnep::Model>(qnep::parse_model(text, file));
@@ -180,7 +203,7 @@ void PairQNEP::init_style() {
         model->init();
     }
     n_list_builds_ = -1;
-    deviation_step_ = -1;
+    deviation_step_ = grade_step_ = -1;
     timer_.reset();
 }
 
@@ -263,13 +286,21 @@ void PairQNEP::compute(int eflag, int vflag) {
         models_.front()->evaluate(wanted, timer_);
     });
     is_evaluated_ = true;
-    deviation_step_ = -1;
+    deviation_step_ = grade_step_ = -1;
     store_charges();
     add_forces();
     add_energies();
     add_virials();
+    write_summaries();
+}
+
+void PairQNEP::write_summaries() {
+    const std::vector<int> &types = models_.front()->neighbors().types();
     if (deviation_file_ && update->ntimestep % settings_.deviation_interval == 0) {
-        deviation_file_->write(update->ntimestep, deviations(), models_.front()->neighbors().types());
+        deviation_file_->write(update->ntimestep, deviations(), types);
+    }
+    if (grade_file_ && update->ntimestep % settings_.grade_interval == 0) {
+        grade_file_->write(update->ntimestep, grades(), types);
     }
 }
 
@@ -361,6 +392,16 @@ const std::vector<double> &PairQNEP::deviations() {
     deviation_step_ = update->ntimestep;
     timer_.lap(Stage::deviation);
     return deviations_;
+}
+
+const std::vector<double> &PairQNEP::grades() {
+    if (grade_step_ != update->ntimestep) {
+        timer_.start();
+        without_exceptions([&] { models_.front()->extrapolation_grades(*active_set_, grades_); });
+        grade_step_ = update->ntimestep;
+        timer_.lap(Stage::deviation);
+    }
+    return grades_;
 }
 
 void PairQNEP::share_with_ghosts(double *values) {

@@ -11,6 +11,7 @@
 #include "pair.h"
 #include "qnep_settings.h"
 #include "stage_timer.h"
+#include "summary_file.h"
 
 namespace LAMMPS_NS {
 
@@ -40,12 +41,15 @@ public:
     int n_models() const { return static_cast<int>(models_.size()); }
     /// Force deviations of the committee for the positions of now, [n_owned], eV/Å. Called by all ranks.
     const std::vector<double> &deviations();
+    bool has_active_set() const { return active_set_ != nullptr; }
+    /// Extrapolation grades for the positions of now, [n_owned]. Called by all ranks.
+    const std::vector<double> &grades();
     /// Born effective charges of the last evaluation, [n_owned][9] row-major (field slow), e. Called by all ranks.
     const std::vector<double> &born_effective_charges();
     /// For fix qnep/conp, see DistributedModel; of the model that drives the run.
     void set_charge_response(DistributedModel::ChargeResponse response);
     double ewald_alpha() const { return models_.front()->model().ewald_alpha(); }  // 1/Å
-    double energy_unit() const { return energy_unit_; }  // of one eV in LAMMPS units
+    double energy_unit() const { return energy_unit_; }                            // of one eV in LAMMPS units
 
 protected:
     QNEPSettings settings_;
@@ -65,16 +69,20 @@ private:
     void share_with_ghosts(double *values);
     /// Adds the ghosts' rows to their owners'; values: [n_total][width].
     void sum_back_from_ghosts(double *values, int width);
+    void write_summaries();
+    void read_active_set();
     void add_forces();
     void add_energies();
     void add_virials();
     void store_charges();
 
     StageTimer timer_;
-    std::unique_ptr<DeviationFile> deviation_file_;
-    std::vector<double> deviations_;    // [n_owned]
-    std::vector<double> born_charges_;  // [n_total][9]
-    bigint deviation_step_ = -1;
+    std::unique_ptr<SummaryFile> deviation_file_, grade_file_;
+    std::unique_ptr<qnep::ActiveSet> active_set_;  // of the model that drives the run
+    std::vector<double> deviations_;               // [n_owned]
+    std::vector<double> grades_;                   // [n_owned]
+    std::vector<double> born_charges_;             // [n_total][9]
+    bigint deviation_step_ = -1, grade_step_ = -1;
     bigint n_list_builds_ = -1;  // of LAMMPS, when the neighbours were last taken over
     bool is_evaluated_ = false;
     double *ghost_values_ = nullptr;  // what forward and reverse communication work on

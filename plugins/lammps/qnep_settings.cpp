@@ -99,6 +99,13 @@ void read_deviation(QNEPSettings &settings, Arguments &arguments) {
     settings.deviation_interval = arguments.integer("an interval of at least 1 step", 1, 999999999);
 }
 
+void read_grade(QNEPSettings &settings, Arguments &arguments) {
+    const char *const wanted = "an active-set file, a file name and an interval in steps";
+    settings.active_set_file = arguments.word(wanted);
+    settings.grade_file = arguments.word(wanted);
+    settings.grade_interval = arguments.integer("an interval of at least 1 step", 1, 999999999);
+}
+
 const char *const slab_wanted = "a factor of at least 1.5 by which the box is extended in z";
 
 using Reader = std::function<void(QNEPSettings &, Arguments &)>;
@@ -121,6 +128,7 @@ const std::map<std::string, Reader> &keyword_table() {
         {"mean_correction", [](QNEPSettings &s, Arguments &a) { s.corrects_mean = a.yes_or_no(); }},
         {"deviation", read_deviation},
         {"deviation_append", [](QNEPSettings &s, Arguments &a) { s.appends_deviation = a.yes_or_no(); }},
+        {"grade", read_grade},
         {"temperature",
          [](QNEPSettings &s, Arguments &a) {
              s.potential.temperature =

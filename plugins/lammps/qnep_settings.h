@@ -29,6 +29,9 @@ struct QNEPSettings {
     std::string deviation_file;       // empty: none
     bigint deviation_interval = 0;    // steps
     bool appends_deviation = false;
+    std::string grade_file;       // empty: none
+    std::string active_set_file;  // of the extrapolation grade; empty: none
+    bigint grade_interval = 0;    // steps
     bool shows_timing = false;
     qnep::PotentialOptions potential;
 

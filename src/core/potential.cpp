@@ -319,6 +319,18 @@ void Potential::descriptors(const Atoms &atoms, const NeighborList &neighbors, d
     });
 }
 
+void Potential::extrapolation_grades(const Atoms &atoms, const NeighborList &neighbors, const ActiveSet &active_set,
+                                     double *grades) {
+    const std::size_t n = model().n_descriptors();
+    std::vector<std::vector<double>> buffers(implementation_->n_threads(), std::vector<double>(2 * n + 1));
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+        double *descriptors = buffers[thread].data();
+        kernel.describe();
+        kernel.copy_descriptors(descriptors);
+        grades[i] = active_set.grade(atoms.types[i], descriptors, descriptors + n);
+    });
+}
+
 void Potential::tensor(const Atoms &atoms, const NeighborList &neighbors, double *values) {
     if (model().kind == ModelKind::potential) {
         throw InputError("a dipole or polarizability model is needed, got " + model().token());

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "active_set.h"
 #include "model.h"
 
 namespace qnep {
@@ -114,6 +115,10 @@ public:
 
     /// Unscaled descriptors, [n_owned][n_descriptors].
     void descriptors(const Atoms &atoms, const NeighborList &neighbors, double *values);
+
+    /// Grade of each owned atom of the model, [n_owned]; others are left as they are.
+    void extrapolation_grades(const Atoms &atoms, const NeighborList &neighbors, const ActiveSet &active_set,
+                              double *grades);
 
     /// Dipole models: [3]. Polarizability models: [9] row-major. Set, not added to.
     void tensor(const Atoms &atoms, const NeighborList &neighbors, double *values);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from ase.data import atomic_numbers
 
 from qnep.learn.finding import Finding, Observation, worst_first
 from qnep.learn.threshold import AdaptiveThreshold
+from qnep.model import Model
 from qnep.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 FORMAT = 1
@@ -78,6 +80,29 @@ class ActiveSet:
         """
         arrays = {f"inverse_{element}": inverse for element, inverse in self.inverses.items()}
         save_checkpoint(path, arrays, {"format": FORMAT, "digest": self.digest})
+
+    def write_for_lammps(self, path: Path, model: Model) -> None:
+        """Write the text file that the keyword ``grade`` of ``pair_style qnep`` reads.
+
+        Parameters
+        ----------
+        model : that gave the features; LAMMPS refuses the file with another.
+
+        Raises
+        ------
+        ActiveSetError : the matrices do not fit the model.
+        """
+        n = model.n_descriptors
+        lines = [f"qnep_active_set {FORMAT}", f"model {_checksum(model):x}", f"features {n}"]
+        for element, inverse in self.inverses.items():
+            if inverse.shape != (n + 1, n + 1) or element not in model.elements:
+                raise ActiveSetError(
+                    f"the active set of {element} has the shape {inverse.shape}; the model knows "
+                    f"{' '.join(model.elements)} and needs {(n + 1, n + 1)}"
+                )
+            lines.append(f"element {element}")
+            lines += [" ".join(repr(float(value)) for value in row) for row in inverse]
+        path.write_text("\n".join([*lines, "end", ""]))
 
     @classmethod
     def load(cls, path: Path, digest: str | None = None) -> ActiveSet:
@@ -147,6 +172,11 @@ def maximal_volume_rows(candidates: np.ndarray, floor: float) -> np.ndarray:
         change[j] -= 1.0
         coefficients -= np.outer(coefficients[:, j], change / gain)
     return rows
+
+
+def _checksum(model: Model) -> int:
+    """CRC-32 of the parameters as little-endian doubles, as `model_checksum` of the core."""
+    return zlib.crc32(np.asarray(model.parameters, "<f8").tobytes())
 
 
 def _extended(features: np.ndarray) -> np.ndarray:

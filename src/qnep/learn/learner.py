@@ -38,6 +38,7 @@ from qnep.learn.trainer import Trainer
 from qnep.model import Model
 
 ACTIVE_SET_FILE = "active_set.npz"
+LAMMPS_ACTIVE_SET_FILE = "active_set.txt"
 
 
 class LearningFailed(RuntimeError):
@@ -459,6 +460,7 @@ class Learner:
             if self.parts.uncertainty == "grade":
                 active = ActiveSet.fit(known, self._features.digest)
                 active.save(self.folder / ACTIVE_SET_FILE)
+                active.write_for_lammps(self.folder / LAMMPS_ACTIVE_SET_FILE, models[0])
                 self._uncertainty = ExtrapolationGrade(self.threshold, active)
             else:
                 self._uncertainty = ForceDeviation(self.threshold)
