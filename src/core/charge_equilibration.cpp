@@ -139,12 +139,12 @@ void check_positive(const double *values, int n, const char *what) {
 }  // namespace
 
 // Charges change smoothly along a trajectory: a polynomial through the last solutions.
-std::vector<double> ChargeHistory::predict(std::size_t n) const {
+std::vector<double> ChargeHistory::predict(std::size_t n, std::size_t n_points) const {
     std::vector<double> guess(n, 0.0);
     if (solutions_.empty() || solutions_[0].size() != n) return guess;
     constexpr double coefficients[n_remembered][n_remembered] = {
         {1.0, 0.0, 0.0, 0.0}, {2.0, -1.0, 0.0, 0.0}, {3.0, -3.0, 1.0, 0.0}, {4.0, -6.0, 4.0, -1.0}};
-    const std::size_t known = repeats_last_ ? 1 : solutions_.size();
+    const std::size_t known = repeats_last_ ? 1 : std::min(n_points, solutions_.size());
     for (std::size_t h = 0; h < known; ++h) {
         for (std::size_t i = 0; i < n; ++i)
             guess[i] += coefficients[known - 1][h] * solutions_[h][i];

@@ -275,9 +275,16 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
     }
     const std::vector<double> acting = fields(of_model, false).potentials;
     std::vector<double> derivatives(weights_.values.size(), 0.0);
-    std::vector<double> shorted = solve_induced(acting, false, derivatives);
+    // Charges at equal potentials follow the ions, whose fast vibrations limit the extrapolation. What the voltage adds
+    // depends on the metal alone and changes slowly: a straight line, which does not magnify errors, meets the
+    // tolerance.
+    std::vector<double> shorted = solve_induced(acting, false, histories_[0].predict(n), derivatives);
+    histories_[0].remember(shorted);
     const std::vector<double> at_equal_potentials = shorted;
-    result_.charges = solve_induced(acting, true, derivatives);
+    std::vector<double> guess = histories_[1].predict(n, 2);
+    for (std::size_t i = 0; i < n; ++i)
+        guess[i] += shorted[i];
+    result_.charges = solve_induced(acting, true, guess, derivatives);
     find_largest_charge(result_.charges);
 
     std::vector<double> biased(of_model);
@@ -301,6 +308,7 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
     std::vector<double> difference(result_.charges);
     for (std::size_t i = 0; i < n; ++i)
         difference[i] -= at_equal_potentials[i];
+    histories_[1].remember(difference);
     std::vector<double> by_voltage(options_.electrodes.size(), 0.0);
     result_.electrode_charges.assign(options_.electrodes.size(), 0.0);
     for (int i : active_) {
@@ -318,13 +326,12 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
 // Charges [n] of electrode atoms at the given values, or with all electrodes connected; adds energy and the derivatives
 // by the memberships to the result, with a minus sign if connected.
 std::vector<double> ElectrodeCell::solve_induced(const std::vector<double> &acting, bool is_biased,
+                                                 const std::vector<double> &predicted,
                                                  std::vector<double> &weight_derivatives) {
     const int n_active = static_cast<int>(active_.size());
     const auto n_electrodes = static_cast<int>(options_.electrodes.size());
     std::vector<double> positions(3 * std::size_t(n_active)), electronegativities(n_active), hardnesses(n_active),
         metals(n_active), guess(n_active), sides(std::size_t(n_electrodes) * n_active);
-    ChargeHistory &history = histories_[is_biased ? 0 : 1];
-    const std::vector<double> predicted = history.predict(n_);
     for (int a = 0; a < n_active; ++a) {
         const int i = active_[a];
         metals[a] = metal(i);
@@ -381,7 +388,6 @@ std::vector<double> ElectrodeCell::solve_induced(const std::vector<double> &acti
                 sign * (softness - charge * (potentials[e] - mean) / metals[a]);
         }
     }
-    history.remember(charges);
     result_.energy += sign * solved.energy;
     result_.n_iterations += solved.n_iterations;
     result_.error_bound = std::max(result_.error_bound, solved.error_bound);

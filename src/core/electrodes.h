@@ -33,10 +33,10 @@ struct ElectrodeOptions {
     double total_charge = 0.0;  // e
     double alpha = 0.0;         // 1/Å, of the model; induced only, the other scheme chooses its own
     std::string kspace = "auto";
-    double accuracy = 1e-5;
+    double accuracy = 1e-4;
     int n_threads = 1;
     int slab_axis = 2;  // -1: periodic in all directions
-    double tolerance = 1e-7;
+    double tolerance = 1e-6;
     int max_iterations = 200;
     WorkShare share;
 };
@@ -99,7 +99,7 @@ private:
     Fields fields(const std::vector<double> &charges, bool wants_forces);
     void add_slab(Fields &fields, const std::vector<double> &charges) const;
     std::vector<double> solve_induced(const std::vector<double> &acting, bool is_biased,
-                                      std::vector<double> &weight_derivatives);
+                                      const std::vector<double> &predicted, std::vector<double> &weight_derivatives);
     void find_largest_charge(const std::vector<double> &charges);
     std::unique_ptr<ChargeEquilibration> make_solver(double alpha, double cutoff) const;
     std::string kspace_for(double alpha) const;
@@ -121,7 +121,7 @@ private:
     std::unique_ptr<ReciprocalSum> reciprocal_;
     std::unique_ptr<ChargeEquilibration> solver_;
     std::unique_ptr<PairSearch> pairs_;
-    std::array<ChargeHistory, 2> histories_;  // induced: biased, shorted; equilibrated: the first
+    std::array<ChargeHistory, 2> histories_;  // induced: connected, what the voltage adds; else the first
     std::vector<int> active_;                 // induced: atoms with some weight
     ElectrodeResult result_;
     std::vector<double> response_;
