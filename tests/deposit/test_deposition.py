@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import write
 from toy_interface import ANODE, ELEMENTS, FORCE_FIELD, SEI, toy_interface
 
@@ -96,6 +97,35 @@ def test_restraint_brings_the_ion_down_and_lets_it_go(tmp_path, lammps_program):
     assert heights[0] > 7.0
     assert heights[-1] < 5.0
     assert after["bias_work_eV"] == pytest.approx(after["total_bias_work_eV"])
+
+
+def test_ion_goes_to_the_nearer_of_two_faces(tmp_path, lammps_program):
+    """A periodic graphite slab: an ion behind it is carried to its back, and counts as deposited there."""
+    atoms = toy_interface(n_sodium=0, periodic=True)
+    keep = atoms.symbols == "C"
+    atoms = atoms[keep | (atoms.positions[:, 2] > 10.5)]
+    atoms += Atoms("Na", [[6.0, 6.4, 27.2]])  # under the slab's image at 34.7 Å, 7.5 Å from it
+    near = np.linalg.norm(atoms.positions - atoms.positions[-1], axis=1) < 2.5
+    near[-1] = False
+    molecule = atoms.positions[:, 2]
+    atoms = atoms[~(near | ((molecule > 26.0) & (molecule < 34.5) & ~(atoms.symbols == "Na")))]
+    atoms, regions = choose_regions(atoms, anode=ANODE, sei="none", faces="both")
+    frozen = tuple(np.flatnonzero(select(atoms, ANODE, 2)).tolist())
+    protocol = Protocol(
+        **{**QUICK, "frozen": frozen, "interval_ps": 3.0, "spring": 5.0, "equilibration_ps": 0.01}
+    )
+    run = Deposition.start(tmp_path / "run", atoms, regions, FORCES, protocol, lammps_program)
+    run.run(1)
+    before, after = run.state.rows
+    assert before["deposited"] == 0
+    assert after["deposited"] == 1
+    assert after["arrival_ps"] < after["time_ps"]
+    start_height = np.loadtxt(run.folder / "interval_0001" / "COLVAR")[0, 1]
+    assert start_height == pytest.approx(7.5, abs=0.5)
+    frame = run.frame()
+    ion = frame.symbols.index("Na")
+    surface, side = regions.face_below(frame.positions, ion)
+    assert (set(surface), side) == (set(range(60)), -1)  # the lower layer, which looks down
 
 
 def test_reservoir_brings_in_neutral_atoms(tmp_path, lammps_program):
@@ -222,6 +252,7 @@ def test_refusals(tmp_path, lammps_program):
         ({"variables": ()}, "variables must be among"),
         ({"interval_ps": 0.0}, "interval_ps must be positive"),
         ({"source": "sea"}, "source must be one of"),
+        ({"release_height": 4.0}, "release_height must not be above arrival_height"),
     ],
 )
 def test_bad_protocols(changes, message):

@@ -132,3 +132,68 @@ def test_table_and_picture(tmp_path):
     assert "F5 Na4" in table
     draw_regions(atoms, regions, tmp_path / "regions.png")
     assert (tmp_path / "regions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def periodic_slab(shift: float = 0.0) -> Atoms:
+    """Sodium slab, periodic along z, an ion and a molecule near each face; 3 x 3 cells wide, 40 Å long."""
+    metal = bulk("Na", "bcc", 4.28, cubic=True) * (3, 3, 3)  # layers from 0 to 10.7 Å
+    atoms = Atoms(metal.symbols, metal.positions)
+    for height, x in ((15.0, 3.0), (35.4, 9.0)):
+        part = molecule("CH3OH")
+        part.translate([x, x, height] - part.positions.mean(axis=0))
+        atoms += part
+    atoms += Atoms("Na2", [[6, 6, 10.7 + 7.0], [6, 6, 40.0 - 5.0]])
+    atoms.set_cell([*metal.cell.lengths()[:2], 40.0])
+    atoms.pbc = True
+    atoms.positions[:, 2] = (atoms.positions[:, 2] + shift) % 40.0
+    return atoms
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0, 25.0, 33.0])
+def test_periodic_slab_has_two_surfaces(shift):
+    """Heights count from the nearer face, wherever the edge of the cell is; inside the metal they are negative."""
+    atoms, regions = choose_regions(periodic_slab(shift))
+    assert regions.anode == tuple(range(54))
+    assert len(regions.surface) == len(regions.back) == 9
+    heights = regions.heights(atoms.positions)
+    assert heights[[-2, -1]] == pytest.approx([7.0, 5.0])
+    assert heights[list(regions.surface)] == pytest.approx(0.0)
+    assert heights[list(regions.back)] == pytest.approx(0.0)
+    assert heights[:54].min() == pytest.approx(-4.28)
+    assert heights.max() < 0.5 * (40.0 - 10.7)
+    ions = len(atoms) - 2, len(atoms) - 1
+    assert [regions.face_below(atoms.positions, i) for i in ions] == [
+        (regions.surface, regions.side),
+        (regions.back, -regions.side),
+    ]
+    assert regions.gap(atoms.positions) == pytest.approx(40.0 - 10.7)
+    assert "nearer surface (9 atoms and 9 atoms)" in region_table(atoms, regions)
+
+
+def test_one_face_can_be_chosen():
+    atoms, regions = choose_regions(periodic_slab(), faces="one")
+    assert regions.back == ()
+    assert regions.heights(atoms.positions)[[-2, -1]] == pytest.approx([7.0, 40.0 - 10.7 - 5.0])
+    flat = periodic_slab()
+    flat.pbc = [True, True, False]
+    with pytest.raises(RegionError, match="periodic along z"):
+        choose_regions(flat, faces="both")
+
+
+def test_surface_of_the_moment_leaves_strays_out():
+    """A molten surface: one atom that left, one that came; atoms that were deposited count when they are named."""
+    atoms, regions = choose_regions(periodic_slab())
+    top = list(regions.surface)
+    atoms.positions[top[0], 2] += regions.side * 6.0
+    atoms.positions[top[1:], 2] += regions.side * 0.5
+    now = regions.with_surface_of(atoms.positions, atoms.cell.array, ())
+    assert now.surface == tuple(top[1:])
+    assert now.heights(atoms.positions)[-2] == pytest.approx(6.5)
+    grown = atoms.copy()
+    deposited = []
+    for i in top:  # a second layer on the first
+        grown += Atoms("Na", [atoms.positions[i] + [2.14, 2.14, regions.side * 2.14]])
+        deposited.append(len(grown) - 1)
+    now = regions.with_surface_of(grown.positions, grown.cell.array, deposited)
+    assert set(now.surface) >= set(deposited[1:])
+    assert not set(now.surface) & set(top[1:])

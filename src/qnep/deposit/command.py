@@ -12,7 +12,7 @@ from ase.io import read
 from qnep.deposit.deposition import FIGURE, REGIONS_PICTURE, TABLE, Deposition
 from qnep.deposit.engine import ForceField, LammpsProgram
 from qnep.deposit.interval import BIASES, VARIABLES, Protocol
-from qnep.deposit.regions import choose_regions, draw_regions, region_table, select
+from qnep.deposit.regions import FACES, choose_regions, draw_regions, region_table, select
 
 DEFAULTS = Protocol()
 
@@ -56,6 +56,12 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
     for name in ("anode", "sei", "electrolyte"):
         group.add_argument(f"--{name}", default="auto")
     group.add_argument("--axis", choices="xyz", default="z", help="normal of the interface")
+    group.add_argument(
+        "--faces",
+        choices=FACES,
+        default="auto",
+        help="of a periodic anode on which sodium arrives: auto is both where both are touched",
+    )
     group.add_argument("--frozen", default="none", help="atoms that stay where they are")
     group.add_argument("--show", action="store_true", help="show the regions and run nothing")
 
@@ -76,7 +82,8 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "timestep_fs": "fs",
         "damping_ps": "relaxation time of the Langevin bath, ps",
         "equilibration_ps": "before the first ion, ps",
-        "arrival_height": "Å above the anode's surface, below which an ion is deposited",
+        "arrival_height": "Å above the anode's surface, below which an ion counts as deposited",
+        "release_height": "Å above the anode's surface, below which an ion is released",
         "spring": "of the moving restraint, eV/Å²",
         "hill_height": "eV",
         "hill_width": "Å, or neighbours",
@@ -112,7 +119,7 @@ def _start(options: argparse.Namespace) -> Deposition | None:
     axis = "xyz".index(options.axis)
     structure: Any = read(options.structure, index=-1)
     atoms, regions = choose_regions(
-        structure, axis, options.anode, options.sei, options.electrolyte
+        structure, axis, options.anode, options.sei, options.electrolyte, options.faces
     )
     print(region_table(atoms, regions))
     if options.show:

@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from qnep.deposit.census import find_molecules, find_residents, take_census
+from qnep.deposit.census import (
+    find_molecules,
+    find_residents,
+    sodium_places,
+    take_census,
+)
 from qnep.deposit.dynamics import END_FRAME, START_DATA, TRAJECTORY
 from qnep.deposit.engine import ForceField, LammpsProgram
 from qnep.deposit.figure import draw_deposition
@@ -132,7 +137,9 @@ class Deposition:
         carrying = None
         if number:
             if state.protocol.source == "reservoir":
-                frame = insert_sodium(frame, state.regions, state.protocol.temperature, generator)
+                frame = insert_sodium(
+                    frame, self._regions(frame), state.protocol.temperature, generator
+                )
                 carriers.append(len(frame.symbols) - 1)
             carrying = self._choose(frame, carriers, generator)
         folder = self._fresh_folder(number)
@@ -163,19 +170,30 @@ class Deposition:
     def _choose(
         self, frame: Frame, carriers: list[int], generator: np.random.Generator
     ) -> Carrying:
-        protocol, regions = self.state.protocol, self.state.regions
+        protocol, regions = self.state.protocol, self._regions(frame)
         ion = choose_ion(
             frame, regions, carriers, protocol.arrival_height, protocol.choice, generator
         )
         shell = shell_atoms(frame, regions)
         if "coordination" in protocol.variables and not shell:
             raise ValueError("the coordination cannot be biased: no O, F or N in the electrolyte")
+        surface, side = regions.face_below(frame.positions, ion)
         return Carrying(
             ion,
             float(regions.heights(frame.positions)[ion]),
             float(coordination_numbers(frame, [ion], shell)[0]),
             shell,
+            surface,
+            side,
+            0.5 * regions.gap(frame.positions) if regions.back else None,
         )
+
+    def _regions(self, frame: Frame) -> Regions:
+        """Regions with the surface of the moment: that of a metal melts, and grows by what was deposited."""
+        regions = self.state.regions
+        if not any(frame.symbols[i] == "Na" for i in regions.anode):
+            return regions
+        return regions.with_surface_of(frame.positions, frame.cell, self.state.deposited)
 
     def _write_inputs(
         self, folder: Path, frame: Frame, carrying: Carrying | None, number: int
@@ -216,14 +234,18 @@ class Deposition:
             work = float(work_text)
             if int(step) < end.step:
                 arrival_ps = int(step) * state.protocol.timestep_fs / 1000
+        regions = self._regions(end)
+        height = state.protocol.arrival_height
         census = take_census(
             end,
-            state.regions,
+            regions,
             state.molecules,
             state.carriers,
             state.residents,
-            state.protocol.arrival_height,
+            height,
         )
+        places = sodium_places(end, regions, state.residents, height)
+        state.deposited = [i for i in state.carriers if places[i] == "deposited"]
         before = state.rows[-1]["total_bias_work_eV"] if state.rows else 0.0
         return {
             "interval": len(state.rows),

@@ -14,8 +14,10 @@ VARIABLES = ("height", "coordination")
 SHELL_ELEMENTS = ("O", "F", "N")  # what solvates sodium
 SHELL_RADIUS = 3.2  # Å; first minimum of the Na-O distribution, where a neighbour counts one half
 PULL_FRACTION = 0.9  # of an interval in which a moving restraint reaches its end
+PULL_BEYOND = 0.5  # Å below the release height, where a moving restraint ends
 PRINT_STRIDE = 50  # steps between lines of COLVAR
 CHECK_STRIDE = 10  # steps between looks whether the ion has arrived
+WALL_MARGIN = 0.5  # Å between a wall and the middle of the electrolyte, where the height has a kink
 OUTCOME = "outcome.txt"  # step of the arrival, or of the end, and the work until then
 
 
@@ -29,7 +31,9 @@ class Protocol(Dynamics):
     equilibration_ps : before the first ion, ps.
     bias : ``"moving"`` (restraint that moves to the surface) or ``"metadynamics"`` (well-tempered).
     variables : what is biased: ``"height"`` above the anode, ``"coordination"`` by the solvation shell, or both.
-    arrival_height : Å; an ion lower than this is deposited and released.
+    arrival_height : Å; an ion lower than this counts as deposited.
+    release_height : Å; an ion that has come lower than this is released. It is less than the arrival height, so that
+        thermal motion does not undo at once what was just counted.
     spring : eV/Å² of the moving restraint on the height (eV on the coordination).
     hill_height, hill_width, hill_ps, bias_factor : eV, Å (or neighbours), ps between hills, -; of the metadynamics.
     source : ``"electrolyte"`` or ``"reservoir"`` (a neutral Na comes in on the far side for each one carried).
@@ -41,6 +45,7 @@ class Protocol(Dynamics):
     bias: str = "metadynamics"
     variables: tuple[str, ...] = ("height",)
     arrival_height: float = 3.5
+    release_height: float = 3.0
     spring: float = 2.0
     hill_height: float = 0.05
     hill_width: float = 0.3
@@ -66,27 +71,41 @@ class Protocol(Dynamics):
                 f"variables must be among {', '.join(VARIABLES)}, got {self.variables}"
             )
         self._require_positive("interval_ps", "hill_ps", "spring")
+        if self.release_height > self.arrival_height:
+            raise ValueError(
+                f"release_height must not be above arrival_height ({self.arrival_height} Å), "
+                f"got {self.release_height} Å"
+            )
 
 
 @dataclass(frozen=True)
 class Carrying:
-    """One ion on its way: who, from where (Å, neighbours), and who may solvate it (indices)."""
+    """One ion on its way: who, from where (Å, neighbours), who may solvate it (indices), and to which surface.
+
+    `surface` are the atoms of the face that it is carried to and `side` the direction in which that looks; `ceiling`
+    (Å) is the height of the middle between the two faces of a periodic slab, above which the other face is nearer.
+    """
 
     ion: int
     height: float
     coordination: float
     shell: tuple[int, ...]
+    surface: tuple[int, ...]
+    side: int
+    ceiling: float | None = None
 
 
 def plumed_text(protocol: Protocol, regions: Regions, carrying: Carrying, start: int) -> str:
     """PLUMED input that carries one ion from step `start` on. Units Å, eV, ps."""
     ion = carrying.ion + 1
+    # Positions come wrapped: between two faces the nearest image is the right one, above one face the atom itself.
+    images = "" if carrying.ceiling is not None else " NOPBC"
     lines = [
         f"# carries the ion with identifier {ion} to the anode; Å, eV, ps",
         "UNITS LENGTH=A ENERGY=eV TIME=ps",
-        f"surface: CENTER ATOMS={_numbers(regions.surface)} NOPBC",
-        f"arrow: DISTANCE ATOMS=surface,{ion} COMPONENTS NOPBC",
-        f"height: COMBINE ARG=arrow.{'xyz'[regions.axis]} COEFFICIENTS={regions.side} PERIODIC=NO",
+        f"surface: CENTER ATOMS={_numbers(carrying.surface)}{images}",
+        f"arrow: DISTANCE ATOMS=surface,{ion} COMPONENTS{images}",
+        f"height: COMBINE ARG=arrow.{'xyz'[regions.axis]} COEFFICIENTS={carrying.side} PERIODIC=NO",
     ]
     if "coordination" in protocol.variables:
         lines.append(
@@ -97,7 +116,7 @@ def plumed_text(protocol: Protocol, regions: Regions, carrying: Carrying, start:
     lines += bias(protocol, carrying, start)
     lines += [
         f"arrived: COMMITTOR ARG=height STRIDE={CHECK_STRIDE} BASIN_LL1=-1000 "
-        f"BASIN_UL1={protocol.arrival_height} FILE=ARRIVED",
+        f"BASIN_UL1={protocol.release_height} FILE=ARRIVED",
         f"PRINT ARG={','.join(protocol.variables)},bias.bias,bias.work STRIDE={PRINT_STRIDE} FILE=COLVAR",
     ]
     return "\n".join(lines) + "\n"
@@ -105,7 +124,7 @@ def plumed_text(protocol: Protocol, regions: Regions, carrying: Carrying, start:
 
 def _moving_restraint(protocol: Protocol, carrying: Carrying, start: int) -> list[str]:
     begin = {"height": carrying.height, "coordination": carrying.coordination}
-    end = {"height": protocol.arrival_height - 1.0, "coordination": 0.0}
+    end = {"height": protocol.release_height - PULL_BEYOND, "coordination": 0.0}
     stop = start + round(PULL_FRACTION * protocol.steps(protocol.interval_ps))
     springs = ",".join([f"{protocol.spring}"] * len(protocol.variables))
     points = [
@@ -123,9 +142,10 @@ def _metadynamics(protocol: Protocol, carrying: Carrying, start: int) -> list[st
         "CALC_WORK FILE=HILLS"
     ]
     # Hills push both ways: behind the ion stands a wall.
-    lines.append(
-        f"back: UPPER_WALLS ARG=height AT={carrying.height + 2.0:.4f} KAPPA={protocol.spring}"
-    )
+    wall = carrying.height + 2.0
+    if carrying.ceiling is not None:
+        wall = min(wall, carrying.ceiling - WALL_MARGIN)
+    lines.append(f"back: UPPER_WALLS ARG=height AT={wall:.4f} KAPPA={protocol.spring}")
     return lines
 
 

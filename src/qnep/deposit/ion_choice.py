@@ -76,9 +76,11 @@ def insert_sodium(
     low, high = np.percentile(
         heights[list(regions.electrolyte)], [100 * (1 - RESERVOIR_FRACTION), 98]
     )
-    surface = frame.positions[list(regions.surface), regions.axis].mean()
+    surface = regions.level(frame.positions, regions.surface)
     trials = generator.random((N_TRIALS, 3)) @ frame.cell
     trials[:, regions.axis] = surface + regions.side * generator.uniform(low, high, N_TRIALS)
+    if frame.pbc[regions.axis]:
+        trials[:, regions.axis] %= frame.cell[regions.axis, regions.axis]
     room, _ = cKDTree(_with_images(frame)).query(trials)
     best = int(np.argmax(room))
     if room[best] < CLOSEST_INSERTION:

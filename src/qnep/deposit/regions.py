@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,17 @@ from scipy.sparse.csgraph import connected_components
 from qnep._optional import require
 
 BOND_TOLERANCE = 1.15  # a bond is shorter than this times the sum of the covalent radii
-SURFACE_THICKNESS = 1.5  # Å; anode atoms this close to its highest one are its surface
+SURFACE_THICKNESS = 1.5  # Å; anode atoms this close to the height of its surface are its surface
+AREA_OF_STRAYS = (
+    40.0  # Å² for one atom; atoms that lie thinner than this on the anode are not its surface
+)
+TOUCHING = 5.0  # Å; what begins nearer than this to a face of the anode touches it
 METALLIC_NEIGHBORS = 6  # sodium with as many sodium neighbours within METALLIC_DISTANCE is metal
 METALLIC_DISTANCE = 4.3  # Å; first shell of bcc Na: 3.7 and 4.3 Å
 SMALLEST_NETWORK = 20  # carbon atoms; more in one piece are an electrode, not a molecule
 EDGE_MARGIN = 1.0  # Å; thermal motion keeps the anode off the edge of the cell
 NAMES = ("anode", "sei", "electrolyte")
+FACES = ("auto", "one", "both")
 
 
 class RegionError(ValueError):
@@ -35,6 +41,9 @@ class Regions:
 
     `side` is +1 if the electrolyte lies at larger coordinates than the anode, else -1. `surface` are the anode's
     atoms that face it; heights count from their mean, positive towards the electrolyte.
+
+    A periodic slab with electrolyte on both faces has a second surface, `back`, that looks the other way, and the
+    `length` (Å) of its cell along the axis; heights then count from the nearer face. Both are empty for all else.
     """
 
     anode: tuple[int, ...]
@@ -43,11 +52,93 @@ class Regions:
     surface: tuple[int, ...]
     axis: int
     side: int
+    back: tuple[int, ...] = ()
+    length: float = 0.0
 
     def heights(self, positions: np.ndarray) -> np.ndarray:
-        """Heights above the anode's surface (Å) of positions [n_atoms, 3]."""
-        along = positions[:, self.axis]
-        return self.side * (along - along[list(self.surface)].mean())
+        """Heights above the anode's surface, the nearer one of two (Å), of positions [n_atoms, 3]."""
+        return np.min(self._heights_above_faces(positions), axis=0)
+
+    def heights_above_first(self, positions: np.ndarray) -> np.ndarray:
+        """Heights above the first surface (Å), also of what is nearer to the second one."""
+        return self._heights_above_faces(positions)[0]
+
+    def face_below(self, positions: np.ndarray, i: int) -> tuple[tuple[int, ...], int]:
+        """Atoms of the face nearest to atom `i`, and the side to which it looks."""
+        nearest = int(np.argmin(self._heights_above_faces(positions)[:, i]))
+        return (self.surface, self.side) if nearest == 0 else (self.back, -self.side)
+
+    @property
+    def faces(self) -> list[tuple[tuple[int, ...], int]]:
+        """Atoms and side of each surface."""
+        return [(self.surface, self.side), *([(self.back, -self.side)] if self.back else [])]
+
+    def level(self, positions: np.ndarray, atoms: Sequence[int]) -> float:
+        """Mean coordinate (Å) of a surface's atoms along the axis, across the edge of the cell if need be."""
+        along = positions[list(atoms), self.axis]
+        if self.length:
+            along = along[0] + _nearest_image(along - along[0], self.length)
+        return float(along.mean())
+
+    def gap(self, positions: np.ndarray) -> float:
+        """Distance (Å) between the two surfaces of a periodic slab through the electrolyte."""
+        between = self.side * (
+            self.level(positions, self.back) - self.level(positions, self.surface)
+        )
+        return between % self.length
+
+    def _heights_above_faces(self, positions: np.ndarray) -> np.ndarray:  # [n_faces, n_atoms]
+        heights = np.array(
+            [
+                side * (positions[:, self.axis] - self.level(positions, atoms))
+                for atoms, side in self.faces
+            ]
+        )
+        if self.back:  # the seam lies in the middle of the anode
+            lowest = -0.5 * (self.length - self.gap(positions))
+            heights = lowest + (heights - lowest) % self.length
+        return heights
+
+    def with_surface_of(
+        self, positions: np.ndarray, cell: np.ndarray, members: Sequence[int]
+    ) -> Regions:
+        """Return the regions with the surfaces that the anode has in these positions.
+
+        Parameters
+        ----------
+        positions, cell : (n_atoms, 3) and (3, 3) arrays, Å.
+        members : atoms that have joined the anode.
+        """
+        atoms = np.array(sorted({*self.anode, *members}))
+        along = positions[atoms, self.axis]
+        if self.length:
+            along = _nearest_image(along - _periodic_mean(along, self.length), self.length)
+        front = _outermost(self.side * along, _area(cell, self.axis))
+        surface = tuple(atoms[front].tolist())
+        if not self.back:
+            return replace(self, surface=surface)
+        back = _outermost(-self.side * along, _area(cell, self.axis))
+        return replace(self, surface=surface, back=tuple(atoms[back].tolist()))
+
+
+def _nearest_image(distances: np.ndarray, length: float) -> np.ndarray:
+    return (distances + 0.5 * length) % length - 0.5 * length
+
+
+def _periodic_mean(along: np.ndarray, length: float) -> float:
+    """Mean of coordinates on a circle: it knows no edge of the cell."""
+    return float(np.angle(np.exp(2j * np.pi * along / length).sum())) * length / (2 * np.pi)
+
+
+def _area(cell: np.ndarray, axis: int) -> float:
+    return float(np.linalg.norm(np.cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3])))
+
+
+def _outermost(facing: np.ndarray, area: float) -> np.ndarray:
+    """Mask of the outermost layer among heights [n_atoms]; atoms that strayed beyond it are not of it."""
+    n_strays = min(math.ceil(area / AREA_OF_STRAYS), len(facing))
+    top = np.sort(facing)[-n_strays]
+    return np.abs(facing - top) < SURFACE_THICKNESS
 
 
 def select(atoms: Atoms, text: str, axis: int) -> np.ndarray:
@@ -118,12 +209,20 @@ def _by_layer(atoms: Atoms, value: str, axis: int) -> np.ndarray:
 
 
 def choose_regions(
-    atoms: Atoms, axis: int = 2, anode: str = "auto", sei: str = "auto", electrolyte: str = "auto"
+    atoms: Atoms,
+    axis: int = 2,
+    anode: str = "auto",
+    sei: str = "auto",
+    electrolyte: str = "auto",
+    faces: str = "auto",
 ) -> tuple[Atoms, Regions]:
     """Divide an interface into its regions.
 
     Returns the structure and its regions. A structure that is periodic along the axis comes back shifted so that the
-    edge of the cell lies behind the anode: heights then have no seam.
+    edge of the cell lies behind the anode, or, with two faces, far from it: heights then have no seam.
+
+    `faces` is ``"one"`` or ``"both"`` sides of a periodic anode on which sodium arrives; ``"auto"``: both where
+    the SEI, or the electrolyte if there is no SEI, touches both.
 
     A region that is ``auto`` gets those atoms that the others leave. If the structure has the array ``region`` of
     `qnep build`, that decides. Else the anode is the largest carbon network, or metallic sodium where there is none;
@@ -132,9 +231,13 @@ def choose_regions(
     Raises
     ------
     RegionError : anode or electrolyte without atoms, an atom in two regions or in none, a normal that is not along
-        a cell vector.
+        a cell vector, two faces of an anode that is not periodic along it.
     """
     check_normal(atoms, axis)
+    if faces not in FACES:
+        raise RegionError(f"faces must be one of {', '.join(FACES)}, got {faces!r}")
+    if faces == "both" and not atoms.pbc[axis]:
+        raise RegionError(f"two faces need a structure that is periodic along {'xyz'[axis]}")
     texts = {"anode": anode, "sei": sei, "electrolyte": electrolyte}
     masks = {name: select(atoms, text, axis) for name, text in texts.items() if text != "auto"}
     _refuse_overlaps(atoms, masks)
@@ -160,7 +263,7 @@ def choose_regions(
         )
     if free.any():
         raise RegionError(f"{free.sum()} atoms are in no region: {_composition(atoms, free)}")
-    return _with_side(atoms, masks, axis)
+    return _with_side(atoms, masks, axis, faces)
 
 
 def check_normal(atoms: Atoms, axis: int) -> None:
@@ -249,47 +352,67 @@ def _find_electrolyte(atoms: Atoms, free: np.ndarray, axis: int) -> np.ndarray:
     return mask
 
 
-def _with_side(atoms: Atoms, masks: dict[str, np.ndarray], axis: int) -> tuple[Atoms, Regions]:
+def _with_side(
+    atoms: Atoms, masks: dict[str, np.ndarray], axis: int, faces: str
+) -> tuple[Atoms, Regions]:
     along = atoms.positions[:, axis]
     anode = masks["anode"]
     neighbor = masks["sei"] if masks["sei"].any() else masks["electrolyte"]
+    has_back, length = False, 0.0
+    area = _area(atoms.cell.array, axis)
     if atoms.pbc[
         axis
     ]:  # all others lie above the anode: is it nearer through the edge of the cell?
         length = atoms.cell.array[axis, axis]
-        above = along[neighbor].min() - along[anode].max()
+        above = along[neighbor].min() - along[anode][_outermost(along[anode], area)].max()
         below = along[anode].min() + length - along[neighbor].max()
         side = 1 if above <= below else -1
-        if side < 0:  # bring the anode to the other edge
+        has_back = faces == "both" or (faces == "auto" and max(above, below) < TOUCHING)
+        if has_back:  # both surfaces far from the edge of the cell
+            shift = 0.5 * length - _periodic_mean(along[anode], length)
+            atoms.positions[:, axis] = (along + shift) % length
+        elif side < 0:  # bring the anode to the other edge
             atoms.positions[:, axis] = (along - along[anode].max() - EDGE_MARGIN) % length
     else:
         side = 1 if along[neighbor].mean() >= along[anode].mean() else -1
-    facing = side * atoms.positions[:, axis]
-    surface = anode & (facing > facing[anode].max() - SURFACE_THICKNESS)
-    indices = {name: tuple(np.flatnonzero(mask).tolist()) for name, mask in masks.items()}
-    return atoms, Regions(
-        **indices, surface=tuple(np.flatnonzero(surface).tolist()), axis=axis, side=side
+    anode_atoms, sei_atoms, electrolyte_atoms = (
+        tuple(np.flatnonzero(masks[name]).tolist()) for name in NAMES
     )
+    regions = Regions(
+        anode_atoms,
+        sei_atoms,
+        electrolyte_atoms,
+        surface=(),
+        axis=axis,
+        side=side,
+        back=anode_atoms[:1] if has_back else (),  # a placeholder: with_surface_of finds the faces
+        length=length if has_back else 0.0,
+    )
+    return atoms, regions.with_surface_of(atoms.positions, atoms.cell.array, ())
 
 
 def _with_anode_at_low_edge(atoms: Atoms, anode: np.ndarray, axis: int) -> Atoms:
+    """Shift a periodic structure so that the anode's lowest layer lies at the lower edge of the cell."""
     arranged = atoms.copy()
     if not atoms.pbc[axis]:
         return arranged
     length = atoms.cell.array[axis, axis]
-    fractions = np.sort((atoms.positions[anode, axis] / length) % 1.0)
-    gaps = np.diff(np.append(fractions, fractions[0] + 1.0))
-    first = fractions[(np.argmax(gaps) + 1) % len(fractions)]
-    arranged.positions[:, axis] = (atoms.positions[:, axis] - first * length + EDGE_MARGIN) % length
+    along = atoms.positions[:, axis]
+    middle = _periodic_mean(along[anode], length)
+    around = _nearest_image(along[anode] - middle, length)
+    lowest = around[_outermost(-around, _area(atoms.cell.array, axis))].min()
+    arranged.positions[:, axis] = (along - middle - lowest + EDGE_MARGIN) % length
     return arranged
 
 
 def region_table(atoms: Atoms, regions: Regions) -> str:
     """What the user is shown before a run: atoms, composition and extent of each region."""
     heights = regions.heights(atoms.positions)
+    surfaces = " and ".join(f"{len(face)} atoms" for face, _ in regions.faces)
+    which = "nearer surface" if regions.back else "surface"
     lines = [
         f"normal along {'+-'[regions.side < 0]}{'xyz'[regions.axis]}, "
-        f"heights from the anode's surface ({len(regions.surface)} atoms)",
+        f"heights from the anode's {which} ({surfaces})",
         f"{'region':<12} {'atoms':>6} {'height / Å':>18}  composition",
     ]
     for name in NAMES:
@@ -305,7 +428,7 @@ def draw_regions(
 ) -> None:
     """Picture of the regions: the structure from the side, colours by region, sodium outlined."""
     pyplot = require("matplotlib.pyplot", extra="analysis")
-    heights = regions.heights(atoms.positions)
+    heights = regions.heights_above_first(atoms.positions)
     across = atoms.positions[:, 0 if regions.axis != 0 else 1]
     symbols = np.array(atoms.get_chemical_symbols())
     figure, axes = pyplot.subplots(figsize=(4.5, 6), layout="constrained")
@@ -333,7 +456,8 @@ def draw_regions(
             edgecolors="k",
             label="to be carried",
         )
-    axes.axhline(0.0, color="k", linewidth=0.8, linestyle="--")
+    for place in (0.0, *((regions.gap(atoms.positions),) if regions.back else ())):
+        axes.axhline(place, color="k", linewidth=0.8, linestyle="--")
     axes.set(
         xlabel=f"{'x' if regions.axis != 0 else 'y'} (Å)",
         ylabel="height above the anode's surface (Å)",

@@ -32,6 +32,7 @@ class State:
     rows : the table so far, the first one for the time after the equilibration.
     trajectory_bytes : length of the trajectory that belongs to the finished intervals.
     step : of LAMMPS at the end of the last finished interval.
+    deposited : carriers that were down at the end of the last finished interval.
     """
 
     protocol: Protocol
@@ -44,6 +45,7 @@ class State:
     rows: list[dict[str, Any]] = field(default_factory=list)
     trajectory_bytes: int = 0
     step: int = 0
+    deposited: list[int] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Replace the state file in one move, so that a kill leaves the old one or the new one."""

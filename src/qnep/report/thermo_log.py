@@ -18,26 +18,38 @@ _MOST_POINTS = 2000
 
 
 def read_thermo(path: Path) -> dict[str, list[float]]:
-    """Return the columns of all thermo tables of a log, one behind the other.
+    """Return the columns of all thermo tables of a log, one behind the other: those that every table has.
 
-    Tables with other columns than the first are left out, as are rows cut off in the middle, and of rows with
-    the same step (the end of one run and the start of the next) all but the first.
+    Rows cut off in the middle are left out, as are, of rows with the same step (the end of one run and the start of the
+    next), all but the first.
     """
-    header: list[str] = []
-    rows: list[list[float]] = []
+    tables: list[tuple[list[str], list[list[float]]]] = []
     in_table = False
     for line in path.read_text(errors="replace").splitlines():
         words = line.split()
         if words and words[0] == "Step":
-            header = header or words
-            in_table = words == header
+            tables.append((words, []))
+            in_table = True
         elif in_table:
+            header, rows = tables[-1]
             values = _numbers(words)
             if values is None:
                 in_table = not line.startswith("Loop time")  # warnings may stand between rows
-            elif len(values) == len(header) and not (rows and values[0] == rows[-1][0]):
+            elif len(values) == len(header):
                 rows.append(values)
-    return {name: list(column) for name, column in zip(header, zip(*rows))} if rows else {}
+    tables = [(header, rows) for header, rows in tables if rows]
+    if not tables:
+        return {}
+    names = [name for name in tables[0][0] if all(name in header for header, _ in tables)]
+    columns: dict[str, list[float]] = {name: [] for name in names}
+    for header, rows in tables:
+        for row in rows:
+            values_of = dict(zip(header, row))
+            if columns["Step"] and columns["Step"][-1] == values_of["Step"]:
+                continue
+            for name in names:
+                columns[name].append(values_of[name])
+    return columns
 
 
 def _numbers(words: list[str]) -> list[float] | None:
