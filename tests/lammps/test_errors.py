@@ -105,7 +105,7 @@ WRONG_SYSTEMS = {
     ),
     "quantity of the compute": (
         {"after": "compute v all qnep/atom field"},
-        "compute qnep/atom: wanted potential, born or deviation, got field",
+        "compute qnep/atom: wanted potential, born, deviation or grade, got field",
     ),
     "deviation of one model": (
         {"after": "compute v all qnep/atom deviation\ndump v all custom 1 v.dump c_v"},
