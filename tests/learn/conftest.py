@@ -22,6 +22,9 @@ friction = 0.02
 check_interval = 5
 write_interval = 20
 
+[exploration]
+{exploration}
+
 [start]
 n_perturbed = 5
 amplitude = 0.05
@@ -88,7 +91,7 @@ def write_configuration(folder: Path, policy: str, **tables: str) -> Path:
     atoms = bulk("Al", cubic=True, a=4.05)
     atoms.rattle(0.02, seed=1)
     write(folder / "start.extxyz", atoms)
-    values = {"start": "", "reference": "", **POLICY_TABLES[policy], **tables}
+    values = {"start": "", "reference": "", "exploration": "", **POLICY_TABLES[policy], **tables}
     path = folder / "learn.toml"
     path.write_text(CONFIGURATION.format(policy=policy, **values))
     return path
@@ -101,7 +104,7 @@ def make_configuration(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return the configuration of a run of a policy that was made once for all tests, which only read it."""
     pytest.importorskip(
         "torch", reason="learning needs the extra `train` (PyTorch)"
@@ -110,12 +113,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     done: dict[str, Path] = {}
 
-    def run(policy: str) -> Path:
-        if policy not in done:
-            done[policy] = write_configuration(tmp_path_factory.mktemp("runs") / policy, policy)
-            learner = make_learner(read_configuration(done[policy]), resume=False)
+    def run(policy: str, exploration: str = "") -> Path:
+        name = f"{policy} {exploration}"
+        if name not in done:
+            folder = tmp_path_factory.mktemp("runs") / policy
+            done[name] = write_configuration(folder, policy, exploration=exploration)
+            learner = make_learner(read_configuration(done[name]), resume=False)
             learner.run()
             learner.reference.close()
-        return done[policy]
+        return done[name]
 
     return run

@@ -45,12 +45,13 @@ def _explain(folder: Path) -> None:
 
 def _learn(learner: Learner) -> int | None:
     from qnep.learn.explain import summarise
+    from qnep.learn.exploration import ExplorationFailed
     from qnep.learn.learner import LearningFailed
     from qnep.learn.reference import ReferenceFailed
 
     try:
         state = learner.run()
-    except (LearningFailed, ReferenceFailed) as failure:
+    except (LearningFailed, ReferenceFailed, ExplorationFailed) as failure:
         print(
             f"stopped: {failure}\neverything up to here is in {learner.folder}; --resume tries again"
         )

@@ -27,13 +27,20 @@ class ForceDeviation:
         ------
         ValueError : the calculator is no committee.
         """
-        if "forces_std" not in observation.results:
-            raise ValueError(
-                "the force deviation needs a committee: train at least two members, or use the extrapolation grade"
-            )
-        deviations = np.linalg.norm(observation.results["forces_std"], axis=1)
+        deviations = _deviations(observation)
         limit = self.threshold.value
         value = float(deviations.max())
         return Finding(
             self.name, value, limit, "eV/Å", value > limit, worst_first(deviations, limit)
         )
+
+
+def _deviations(observation: Observation) -> np.ndarray:  # [n_atoms]
+    results = observation.results
+    if "deviations" in results:
+        return results["deviations"]
+    if "forces_std" not in results:
+        raise ValueError(
+            "the force deviation needs a committee: train at least two members, or use the extrapolation grade"
+        )
+    return np.linalg.norm(results["forces_std"], axis=1)

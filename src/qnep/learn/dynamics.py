@@ -158,6 +158,17 @@ class Dynamics:
         """Draw all velocities at the temperature."""
         thermalize_momenta(self.atoms, temperature_K=self.temperature, rng=self._random)
 
+    def draw_seed(self, most: int) -> int:
+        """Return a number from 1 to `most`, of the generator whose state the snapshots hold."""
+        return int(self._random.integers(1, most, endpoint=True))
+
+    def place(self, step: int, positions: np.ndarray, momenta: np.ndarray) -> None:
+        """Take over what another program has driven with the models: Å, ASE's units."""
+        self.step = step
+        self.atoms.positions = positions
+        self.atoms.set_momenta(momenta, apply_constraint=False)
+        self.calculator.driver = ML
+
     def advance(self, driver: str) -> None:
         """Do one step; its second half is driven by `driver`, its first by whoever drove before."""
         forces = self.atoms.get_forces(md=True)

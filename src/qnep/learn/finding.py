@@ -67,7 +67,8 @@ class Observation:
     ----------
     atoms : with momenta.
     results : of the machine-learned calculator: energy (eV), forces (n_atoms, 3) (eV/Å), and ``forces_std``
-        (n_atoms, 3) (eV/Å) if it is a committee.
+        (n_atoms, 3) (eV/Å) if it is a committee. LAMMPS gives the measure of the uncertainty instead: ``deviations``
+        (eV/Å) or ``grades``, (n_atoms,).
     describe : returns the feature vectors of atoms, (n_atoms, n_features).
     """
 

@@ -20,6 +20,7 @@ from ase.io import write
 from qnep.calculator import QNEP, Committee
 from qnep.learn.deviation import ForceDeviation
 from qnep.learn.dynamics import ML, REFERENCE, Dynamics, Snapshot, TurnTaker
+from qnep.learn.exploration import LammpsExploration, LammpsSettings, Langevin
 from qnep.learn.extrapolation import ActiveSet, ExtrapolationGrade
 from qnep.learn.features import Features
 from qnep.learn.finding import Finding, Observation
@@ -141,6 +142,7 @@ class Parts:
     temperature, timestep_fs, friction, seed : of the dynamics; K, fs, 1/fs.
     check_interval : steps between two looks.
     write_interval : steps between two frames of the trajectory.
+    lammps : LAMMPS drives where the models drive; None: ASE.
     """
 
     atoms: Atoms
@@ -158,6 +160,7 @@ class Parts:
     seed: int = 0
     check_interval: int = 10
     write_interval: int = 50
+    lammps: LammpsSettings | None = None
 
     def __post_init__(self) -> None:
         if self.uncertainty not in ("deviation", "grade"):
@@ -194,6 +197,7 @@ class Learner:
         self._driver.config_type, self._driver.trajectory = "reference-md", "start"
         self.turns = TurnTaker(self._driver)
         self.dynamics = self._new_dynamics(parts.temperature, parts.seed)
+        self.exploration = self._make_exploration()
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -202,7 +206,7 @@ class Learner:
 
         Raises
         ------
-        LearningFailed, ReferenceFailed, OSError : the state on disk is the one after the last event.
+        LearningFailed, ReferenceFailed, ExplorationFailed, OSError : the state on disk is the one after the last event.
         """
         if not self.state.models:
             self._prepare()
@@ -213,6 +217,7 @@ class Learner:
         else:
             assert self.state.snapshot is not None  # saved together with what the policy remembers
             self.dynamics.restore(Snapshot.from_dict(self.state.snapshot))
+            self._remember_looks()
         while not self.state.is_done:
             self.parts.policy.advance(self)
         return self.state
@@ -229,6 +234,7 @@ class Learner:
         The first forces are those of whoever drove before, so that a structure that was labelled is left with the
         forces of the reference.
         """
+        self._leave_stretch()
         for _ in range(n_steps):
             with self._timed("reference" if driver == REFERENCE else "ml"):
                 self.dynamics.advance(driver)
@@ -236,11 +242,15 @@ class Learner:
             if self.dynamics.step % self.parts.write_interval == 0:
                 self._write_frame()
 
-    def advance_and_look(self) -> Look:
-        """Let the models drive to the next look; what they cannot evaluate is an alarm."""
+    def advance_and_look(self, end: int) -> Look:
+        """Let the models drive to the next look; what they cannot evaluate is an alarm.
+
+        Parameters
+        ----------
+        end : step at which the policy will stop, so that LAMMPS is not asked for more.
+        """
         try:
-            self.advance(self.parts.check_interval, ML)
-            observation = self.look()
+            observation = self._explore(end)
         except ValueError as failure:  # how calculators refuse atoms that are on top of each other
             return Look(
                 None, [Finding("evaluation", np.inf, 0.0, "", True, (), str(failure))], None
@@ -276,6 +286,7 @@ class Learner:
 
     def forget_looks(self) -> None:
         """Let gates that compare with the look before begin anew, as after a jump of the trajectory."""
+        self._leave_stretch()
         for gate in self.parts.alarms:
             if hasattr(gate, "previous"):
                 gate.previous = None
@@ -287,6 +298,7 @@ class Learner:
 
         Returns the true error of the models: the largest norm of the difference of a force, eV/Å.
         """
+        self._leave_stretch()
         with self._timed("reference"):
             self.turns.driver = REFERENCE
             self.dynamics.atoms.get_forces(md=True)
@@ -342,9 +354,9 @@ class Learner:
 
     # --- records ------------------------------------------------------------------------------------------------------
 
-    def count(self, name: str) -> None:
-        """Add one to a count of the state."""
-        self.state.counts[name] = self.state.counts.get(name, 0) + 1
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a count of the state."""
+        self.state.counts[name] = self.state.counts.get(name, 0) + number
 
     def record(self, action: str, why: str, findings: Sequence[Finding], **details: Any) -> None:
         """Write a decision with its numbers, and count it."""
@@ -367,6 +379,7 @@ class Learner:
         state.memories = {
             gate.name: gate.previous for gate in self.parts.alarms if hasattr(gate, "previous")
         }
+        state.exploration = None if self.exploration is None else self.exploration.memory
         state.sizes = {file.path.name: file.size for file in (self._decisions, self._trajectory)}
         with self._timed("disk"):
             state.save(self.folder)
@@ -396,15 +409,50 @@ class Learner:
         self.reference.forget_failures()
         if "uncertainty" in self.state.thresholds:
             self.threshold.restore(self.state.thresholds["uncertainty"])
+
+    def _remember_looks(self) -> None:
+        """Take back what the looks before the state was saved have left."""
         for gate in self.parts.alarms:
             if gate.name in self.state.memories:
                 gate.previous = self.state.memories[gate.name]  # type: ignore[attr-defined]
+        if self.exploration is not None:
+            self.exploration.restore(self.state.exploration)
 
     def _new_dynamics(self, temperature: float, seed: int | list[int]) -> Dynamics:
         parts = self.parts
         return Dynamics(
             parts.atoms, self.turns, temperature, parts.timestep_fs, parts.friction, seed
         )
+
+    def _make_exploration(self) -> LammpsExploration | None:
+        parts = self.parts
+        if parts.lammps is None:
+            return None
+        langevin = Langevin(
+            parts.temperature, parts.timestep_fs, parts.friction, parts.check_interval
+        )
+        return LammpsExploration(
+            parts.lammps, langevin, parts.uncertainty, self.folder, parts.atoms
+        )
+
+    def _explore(self, end: int) -> Observation:
+        """Let the models drive for one interval, in LAMMPS or here, and return what is there."""
+        if self.exploration is None:
+            self.advance(self.parts.check_interval, ML)
+            return self.look()
+        before = self.dynamics.step
+        with self._timed("ml"):
+            frame = self.exploration.next_frame(self.dynamics, self.threshold.value, end - before)
+        self.dynamics.place(frame.step, frame.positions, frame.momenta)
+        self.count("steps_ml", frame.step - before)
+        interval = self.parts.write_interval
+        if frame.step // interval > before // interval:
+            self._write_frame()
+        return Observation(self.dynamics.atoms, frame.results, self._features)
+
+    def _leave_stretch(self) -> None:
+        if self.exploration is not None:
+            self.exploration.forget()
 
     def _prepare(self) -> None:
         """Take the models that are given, or label the first training set and train on it."""
@@ -464,6 +512,11 @@ class Learner:
                 self._uncertainty = ExtrapolationGrade(self.threshold, active)
             else:
                 self._uncertainty = ForceDeviation(self.threshold)
+        if self.exploration is not None:
+            self.exploration.use_models(
+                [self.folder / file for file in self.state.models],
+                self.folder / LAMMPS_ACTIVE_SET_FILE,
+            )
         self.turns.driver = ML
         self.forget_looks()
 

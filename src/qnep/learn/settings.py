@@ -16,6 +16,7 @@ from qnep.dft.backends import backend_settings
 from qnep.dft.label import Limits
 from qnep.io import read_frames
 from qnep.learn.alarms import BondJump, ClosestPair, EnergyJump, ForceCeiling, Temperature
+from qnep.learn.exploration import LammpsSettings
 from qnep.learn.learner import Learner, Parts, Start
 from qnep.learn.policies import POLICIES
 from qnep.learn.reference import Reference
@@ -28,13 +29,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TABLES = ("dynamics", "start", "reference", "gates", "options", "trainer")
+TABLES = ("dynamics", "exploration", "start", "reference", "gates", "options", "trainer")
 TRAINING_TABLES = ("model", "training", "loss")
 KEYS = ("policy", "structure", "output", "pool", "seed")
 
 FREE_KEYS = {
     "options": ("n_steps", "max_returns", "max_attempts"),
     "reference": ("time_limit_s", "n_threads"),
+    "exploration": ("command", "n_threads"),
 }
 """What may change when a run is resumed."""
 
@@ -199,6 +201,7 @@ def make_learner(configuration: Configuration, resume: bool) -> Learner:
                 training, **vars(_build(TrainerSettings, configuration, "trainer"))
             ),
             "seed": int(tables.get("seed", 0)),
+            "lammps": _make_lammps(configuration),
             **vars(dynamics),
         }
         values |= _gates(configuration, dynamics.temperature)
@@ -247,6 +250,21 @@ def _make_start(configuration: Configuration, elements: Sequence[str]) -> Start:
     structures = tuple(_read_structure(folder / name, elements) for name in values["structures"])
     models = tuple(folder / name for name in values["models"])
     return Start(**{**values, "structures": structures, "models": models})
+
+
+def _make_lammps(configuration: Configuration) -> LammpsSettings | None:
+    """Return how LAMMPS drives, or None if ASE does."""
+    table = dict(configuration.tables.get("exploration", {}))
+    engine = table.pop("engine", "ase")
+    if engine not in ("ase", "lammps"):
+        raise ValueError(f"engine of [exploration] must be ase or lammps, got {engine!r}")
+    if engine == "ase" and table:
+        raise ValueError(f'[exploration] has {", ".join(table)} but not engine = "lammps"')
+    if engine == "ase":
+        return None
+    return _build(
+        LammpsSettings, Configuration(configuration.path, {"exploration": table}), "exploration"
+    )
 
 
 def _gates(configuration: Configuration, temperature: float) -> dict[str, Any]:

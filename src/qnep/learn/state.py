@@ -36,6 +36,7 @@ class State:
     first_model : whose features observables of the whole run are measured in.
     generation : number of trainings done.
     thresholds, memories : of the gates, by name.
+    exploration : the stretch of LAMMPS whose frames are being looked at; None between two and without LAMMPS.
     counts : what was done so far, by name.
     seconds : wall time spent on what, by name.
     sizes : bytes of the growing files that belong to this state.
@@ -52,6 +53,7 @@ class State:
     generation: int = 0
     thresholds: dict[str, Any] = field(default_factory=dict)
     memories: dict[str, Any] = field(default_factory=dict)
+    exploration: dict[str, Any] | None = None
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from qnep.learn.dynamics import Snapshot
-from qnep.learn.learner import Learner, LearningFailed, Look
-from qnep.learn.policies.window import check_counts, finish
+from qnep.learn.learner import Learner, Look
+from qnep.learn.policies.window import check_counts, finish, remember_sound, return_to_sound
+
+REMEDY = "enlarge the start set, or lower timestep and temperature"
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ class OnTheFly:
     name: ClassVar[str] = "aofl"
 
     def __post_init__(self) -> None:
-        check_counts(
-            n_steps=self.n_steps, retrain_after=self.retrain_after, max_returns=self.max_returns
-        )
+        check_counts(self)
         if not self.retrain_error > 0:
             raise ValueError(
                 f"retrain_error of the policy must be positive, got {self.retrain_error:g} eV/Å"
@@ -62,8 +61,7 @@ class OnTheFly:
             learner.save()
 
     def _look(self, learner: Learner) -> None:
-        memory = learner.state.policy
-        look = learner.advance_and_look()
+        look = learner.advance_and_look(self.n_steps)
         if look.alarm:
             self._go_back(learner, look)
             return
@@ -71,8 +69,7 @@ class OnTheFly:
             self._ask_if_new(learner, look)
         else:
             learner.record("accept", "no gate objects", look.findings)
-        memory["sound"] = learner.dynamics.snapshot().as_dict()
-        memory["n_returns"] = 0
+        remember_sound(learner)
 
     def _ask_if_new(self, learner: Learner, look: Look) -> None:
         assert look.observation is not None and look.uncertainty is not None
@@ -88,18 +85,10 @@ class OnTheFly:
 
     def _go_back(self, learner: Learner, look: Look) -> None:
         """Return to the last sound configuration, label it and train; where it is known, go on in another direction."""
-        memory = learner.state.policy
-        memory["n_returns"] += 1
-        if memory["n_returns"] > self.max_returns:
-            raise LearningFailed(
-                f"{self.max_returns} returns from step {learner.dynamics.step} and still: {look.alarm}. The models "
-                "cannot pass here: enlarge the start set, or lower timestep and temperature"
-            )
-        learner.dynamics.go_back(Snapshot.from_dict(memory["sound"]))
-        learner.forget_looks()
+        return_to_sound(learner, look, self.max_returns, REMEDY)
         n_before = learner.n_untrained
         error = learner.label(learner.look())
         if learner.n_untrained == n_before:
             learner.dynamics.draw_velocities()
-        memory["must_train"] = learner.n_untrained > 0
+        learner.state.policy["must_train"] = learner.n_untrained > 0
         learner.record("return", "alarm: back to the last sound step", look.findings, error=error)

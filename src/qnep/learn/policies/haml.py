@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from qnep.learn.dynamics import Snapshot
-from qnep.learn.learner import Learner, LearningFailed, Look
-from qnep.learn.policies.window import check_counts, drive_by_reference, finish
+from qnep.learn.learner import Learner, Look
+from qnep.learn.policies.window import (
+    check_counts,
+    continue_window,
+    finish,
+    remember_sound,
+    return_to_sound,
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,7 @@ class Alternating:
     name: ClassVar[str] = "haml"
 
     def __post_init__(self) -> None:
-        check_counts(
-            n_steps=self.n_steps,
-            window=self.window,
-            keep_every=self.keep_every,
-            max_returns=self.max_returns,
-        )
+        check_counts(self)
 
     def begin(self, learner: Learner) -> dict[str, Any]:
         """See `Policy`."""
@@ -55,24 +55,19 @@ class Alternating:
         elif learner.dynamics.step >= self.n_steps:
             finish(learner, f"{self.n_steps} steps are done")
         elif memory["window_left"] > 0:
-            self._continue_window(learner)
+            continue_window(learner, self.keep_every)
             learner.save()
         else:
             self._look(learner)
             learner.save()
 
-    def _continue_window(self, learner: Learner) -> None:
-        memory = learner.state.policy
-        n_steps = min(self.keep_every, memory["window_left"])
-        drive_by_reference(learner, n_steps)
-        memory["window_left"] -= n_steps
-        memory["must_train"] = memory["window_left"] == 0
-
     def _look(self, learner: Learner) -> None:
-        memory = learner.state.policy
-        look = learner.advance_and_look()
+        look = learner.advance_and_look(self.n_steps)
         if look.alarm:
-            self._go_back(learner, look)
+            return_to_sound(
+                learner, look, self.max_returns, "lengthen the window, or enlarge the start set"
+            )
+            self._open_window(learner, look, "alarm: back to the last sound step")
         elif look.is_uncertain:
             self._open_window(learner, look, "the gate breaks")
         else:
@@ -83,8 +78,7 @@ class Alternating:
                 look.findings,
                 distance_from_start=learner.distance_from_start(look.observation.atoms),
             )
-            memory["sound"] = learner.dynamics.snapshot().as_dict()
-            memory["n_returns"] = 0
+            remember_sound(learner)
 
     def _open_window(self, learner: Learner, look: Look, why: str) -> None:
         error = learner.label(learner.look())
@@ -92,15 +86,3 @@ class Alternating:
         learner.record(
             "window", f"{why}: {self.window} steps of the reference", look.findings, error=error
         )
-
-    def _go_back(self, learner: Learner, look: Look) -> None:
-        memory = learner.state.policy
-        memory["n_returns"] += 1
-        if memory["n_returns"] > self.max_returns:
-            raise LearningFailed(
-                f"{self.max_returns} returns from step {learner.dynamics.step} and still: {look.alarm}. The models "
-                "cannot pass here: lengthen the window, or enlarge the start set"
-            )
-        learner.dynamics.go_back(Snapshot.from_dict(memory["sound"]))
-        learner.forget_looks()
-        self._open_window(learner, look, "alarm: back to the last sound step")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from qnep.learn.dynamics import Snapshot
 from qnep.learn.learner import Learner, LearningFailed, Look
-from qnep.learn.policies.window import check_counts, drive_by_reference, finish
+from qnep.learn.policies.window import check_counts, continue_window, finish, go_back
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,7 @@ class InterfaceReactor:
     name: ClassVar[str] = "interface-reactor"
 
     def __post_init__(self) -> None:
-        check_counts(
-            n_steps=self.n_steps,
-            first_steps=self.first_steps,
-            rewind_steps=self.rewind_steps,
-            window=self.window,
-            keep_every=self.keep_every,
-            max_attempts=self.max_attempts,
-        )
+        check_counts(self)
         if not self.growth > 1:
             raise ValueError(f"growth of the policy must be above 1, got {self.growth:g}")
 
@@ -65,7 +57,7 @@ class InterfaceReactor:
         if memory["must_train"]:
             self._train_and_start_again(learner)
         elif memory["window_left"] > 0:
-            self._continue_window(learner)
+            continue_window(learner, self.keep_every)
         elif learner.dynamics.step >= memory["length"]:
             self._lengthen(learner)
         else:
@@ -81,13 +73,6 @@ class InterfaceReactor:
         learner.start_again([learner.parts.seed, 3, memory["attempt"]])
         memory["history"] = [learner.dynamics.snapshot().as_dict()]
 
-    def _continue_window(self, learner: Learner) -> None:
-        memory = learner.state.policy
-        n_steps = min(self.keep_every, memory["window_left"])
-        drive_by_reference(learner, n_steps)
-        memory["window_left"] -= n_steps
-        memory["must_train"] = memory["window_left"] == 0
-
     def _lengthen(self, learner: Learner) -> None:
         memory = learner.state.policy
         reached = memory["length"]
@@ -99,7 +84,7 @@ class InterfaceReactor:
 
     def _look(self, learner: Learner) -> None:
         memory = learner.state.policy
-        look = learner.advance_and_look()
+        look = learner.advance_and_look(memory["length"])
         if look.alarm or look.is_uncertain:
             self._steer(learner, look)
             return
@@ -118,8 +103,7 @@ class InterfaceReactor:
                 "what fails"
             )
         failed_at = learner.dynamics.step
-        learner.dynamics.go_back(Snapshot.from_dict(memory["history"][0]))
-        learner.forget_looks()
+        go_back(learner, memory["history"][0])
         error = learner.label(learner.look())
         memory["window_left"] = self.window
         why = f"failure at step {failed_at}: {self.window} steps of the reference from {learner.dynamics.step}"

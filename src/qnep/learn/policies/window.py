@@ -1,21 +1,65 @@
-"""What policies share: a stretch of reference dynamics, filtered; and the end of a run."""
+"""What policies share: ways back, a window of reference dynamics, filtered, and the end of a run."""
 
 from __future__ import annotations
 
-from qnep.learn.dynamics import REFERENCE
-from qnep.learn.learner import Learner
+from dataclasses import fields
+from typing import Any
+
+from qnep.learn.dynamics import REFERENCE, Snapshot
+from qnep.learn.learner import Learner, LearningFailed, Look
 
 
-def check_counts(**counts: int) -> None:
-    """Raise ValueError for a count below one."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+def check_counts(policy: Any) -> None:
+    """Raise ValueError for a whole number among the fields of a policy that is below one."""
+    for field in fields(policy):
+        count = getattr(policy, field.name)
+        if field.type == "int" and (
+            isinstance(count, bool) or not isinstance(count, int) or count < 1
+        ):
             raise ValueError(
-                f"{name} of the policy must be a whole number of at least 1, got {count!r}"
+                f"{field.name} of the policy must be a whole number of at least 1, got {count!r}"
             )
 
 
-def drive_by_reference(learner: Learner, n_steps: int) -> None:
+def remember_sound(learner: Learner) -> None:
+    """Take the present configuration for the one to go back to."""
+    learner.state.policy["sound"] = learner.dynamics.snapshot().as_dict()
+    learner.state.policy["n_returns"] = 0
+
+
+def return_to_sound(learner: Learner, look: Look, max_returns: int, remedy: str) -> None:
+    """Go back after an alarm to the last sound configuration.
+
+    Raises
+    ------
+    LearningFailed : for the `max_returns` + 1st time in a row.
+    """
+    memory = learner.state.policy
+    memory["n_returns"] += 1
+    if memory["n_returns"] > max_returns:
+        raise LearningFailed(
+            f"{max_returns} returns from step {learner.dynamics.step} and still: {look.alarm}. "
+            f"The models cannot pass here: {remedy}"
+        )
+    go_back(learner, memory["sound"])
+
+
+def go_back(learner: Learner, snapshot: dict[str, Any]) -> None:
+    """Put the atoms to an earlier moment; what gates compare with is not of this time."""
+    learner.dynamics.go_back(Snapshot.from_dict(snapshot))
+    learner.forget_looks()
+
+
+def continue_window(learner: Learner, keep_every: int) -> None:
+    """Let the reference drive to the next frame of a window; training is due at its end."""
+    memory = learner.state.policy
+    n_steps = min(keep_every, memory["window_left"])
+    _drive_by_reference(learner, n_steps)
+    memory["window_left"] -= n_steps
+    memory["must_train"] = memory["window_left"] == 0
+
+
+def _drive_by_reference(learner: Learner, n_steps: int) -> None:
     """Let the reference drive some steps; the frame at their end is trained on if it shows anything new."""
     learner.advance(n_steps, REFERENCE)
     observation = learner.look()
