@@ -27,7 +27,7 @@ constexpr double largest_sensible_charge = 1.0;  // e; more is no linear respons
 // Global vector: these, then charge and potential of each electrode.
 enum Quantity { iterations, residual, capacitance, n_quantities };
 
-qnep::Cell cell_of(const Domain &domain) {
+qnep::Cell box_vectors(const Domain &domain) {
     return {{{domain.h[0], 0.0, 0.0}, {domain.h[5], domain.h[1], 0.0}, {domain.h[4], domain.h[3], domain.h[2]}}};
 }
 
@@ -186,7 +186,7 @@ void FixQNEPConp::pre_force(int /*vflag*/) {
     }
     without_exceptions([&] {
         set_values();
-        cell_->set_atoms(atoms_.n(), atoms_.positions().data(), cell_of(*domain), atoms_.types().data(),
+        cell_->set_atoms(atoms_.n(), atoms_.positions().data(), box_vectors(*domain), atoms_.types().data(),
                          settings_.group_bits.empty() ? nullptr : atoms_.groups().data());
     });
 }

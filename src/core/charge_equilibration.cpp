@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <cstdio>
 #include <utility>
 
 #include "constants.h"
 #include "electrostatics_cell.h"
+#include "inverse_estimate.h"
 #include "model.h"
 #include "pair_search.h"
 
@@ -14,7 +15,13 @@ namespace qnep {
 namespace {
 
 double dot(const std::vector<double> &a, const std::vector<double> &b) {
-    return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+    return dot_product(a.size(), a.data(), b.data());
+}
+
+std::string text(double value) {
+    char buffer[32];
+    std::snprintf(buffer, sizeof buffer, "%.3g", value);
+    return buffer;
 }
 
 // 1 until `begin`, 0 from `end` on, with two continuous derivatives.
@@ -124,6 +131,50 @@ private:
     int size_;
 };
 
+// Constraints as they look through a preconditioner.
+struct ConstrainedSpace {
+    const ChargeConstraints &constraints;
+    int n;
+    std::vector<std::vector<double>> directions;  // [count][n], preconditioner times weights
+    SmallSystem small;                            // [count][count], weights times directions
+
+    const double *weights(int k) const { return constraints.weights + std::size_t(k) * n; }
+
+    std::vector<double> sums(const std::vector<double> &values) const {
+        std::vector<double> sums(constraints.count);
+        for (int k = 0; k < constraints.count; ++k)
+            sums[k] = dot_product(n, weights(k), values.data());
+        return sums;
+    }
+
+    /// Adds what the totals lack.
+    void meet(std::vector<double> &charges) const {
+        std::vector<double> missing = sums(charges);
+        for (int k = 0; k < constraints.count; ++k)
+            missing[k] = constraints.totals[k] - missing[k];
+        const std::vector<double> shares = small.solve(missing);
+        for (int k = 0; k < constraints.count; ++k) {
+            for (int i = 0; i < n; ++i)
+                charges[i] += shares[k] * directions[k][i];
+        }
+    }
+};
+
+template <class Precondition>
+ConstrainedSpace make_space(const ChargeConstraints &constraints, int n, const Precondition &precondition) {
+    std::vector<std::vector<double>> directions;
+    std::vector<double> gram;
+    for (int k = 0; k < constraints.count; ++k) {
+        const double *weights = constraints.weights + std::size_t(k) * n;
+        directions.push_back(precondition(std::vector<double>(weights, weights + n)));
+    }
+    for (int k = 0; k < constraints.count; ++k) {
+        for (int l = 0; l < constraints.count; ++l)
+            gram.push_back(dot_product(n, constraints.weights + std::size_t(k) * n, directions[l].data()));
+    }
+    return {constraints, n, std::move(directions), SmallSystem(gram, constraints.count)};
+}
+
 constexpr std::size_t n_remembered = 4;  // solutions
 constexpr std::int32_t no_shift[3] = {0, 0, 0};
 
@@ -173,9 +224,16 @@ public:
     }
 
     EquilibrationResult solve(const GaussianCharges &system, const ChargeConstraints &constraints, bool wants_forces,
-                              const double *guess);
+                              const double *guess, KnownGradient known);
     EquilibrationResult evaluate(const GaussianCharges &system, const double *charges);
-    void reset() { history_.clear(); }
+    void reset() {
+        history_.clear();
+        inverse_.clear();
+    }
+    void renumber(const std::vector<int> &old_index) {
+        history_.clear();
+        inverse_.renumber(old_index);
+    }
     std::string describe() const { return reciprocal_ ? reciprocal_->describe() : "nothing computed yet"; }
 
 private:
@@ -190,12 +248,13 @@ private:
     PairTerm pair_term(int i, int j, double distance) const;
     void prepare_slab();
     void apply(const std::vector<double> &charges, std::vector<double> &potentials);
-    std::vector<double> project(const ChargeConstraints &constraints, const SmallSystem &small,
-                                std::vector<double> &residual, std::vector<double> &multipliers) const;
-    std::vector<double> weighted_sums(const ChargeConstraints &constraints, const std::vector<double> &values) const;
-    void meet_constraints(const ChargeConstraints &constraints, const SmallSystem &small,
-                          std::vector<double> &charges) const;
-    void minimise(const ChargeConstraints &constraints, EquilibrationResult &result);
+    std::vector<double> estimate(const std::vector<double> &values) const {
+        return inverse_.apply(preconditioner_, values);
+    }
+    std::vector<double> project(const ConstrainedSpace &space, std::vector<double> &residual,
+                                std::vector<double> &multipliers) const;
+    void add_gradient(const std::vector<double> &charges, KnownGradient known, std::vector<double> &gradient);
+    void minimise(const ChargeConstraints &constraints, KnownGradient known, EquilibrationResult &result);
     void add_forces(EquilibrationResult &result);
     double slab_dipole(const std::vector<double> &charges) const { return dot(charges, heights_); }
 
@@ -205,6 +264,7 @@ private:
     int reciprocal_atoms_ = -1;
     std::vector<double> diagonal_;        // [n], V/e: hardness and what the Gaussian's own energy lacks
     std::vector<double> preconditioner_;  // [n], inverse of the whole diagonal
+    InverseEstimate inverse_;             // of the matrix on the charges
     std::vector<Pair> pairs_;             // this process's share, each once
     std::vector<double> pair_slopes_;     // [n_pairs], over the distance
     std::vector<std::int32_t> pair_shifts_;
@@ -218,6 +278,7 @@ private:
 };
 
 void ChargeEquilibration::Implementation::prepare(const GaussianCharges &system) {
+    if (system.n != system_.n) inverse_.clear();
     check_positive(system.hardnesses, system.n, "hardnesses");
     if (system.widths) check_positive(system.widths, system.n, "widths of the Gaussian charges");
     system_ = system;
@@ -330,85 +391,65 @@ void ChargeEquilibration::Implementation::apply(const std::vector<double> &charg
         potentials[i] += field * heights_[i];
 }
 
-std::vector<double> ChargeEquilibration::Implementation::weighted_sums(const ChargeConstraints &constraints,
-                                                                       const std::vector<double> &values) const {
-    std::vector<double> sums(constraints.count, 0.0);
-    for (int k = 0; k < constraints.count; ++k) {
-        const double *weights = constraints.weights + std::size_t(k) * system_.n;
-        for (int i = 0; i < system_.n; ++i)
-            sums[k] += weights[i] * values[i];
-    }
-    return sums;
-}
-
 // Takes the multipliers' share out of the residual and returns the preconditioned rest, which no constraint sees
 // (Gould, Hribar and Nocedal, SIAM J. Sci. Comput. 23, 1376 (2001), doi:10.1137/S1064827598345667).
-std::vector<double> ChargeEquilibration::Implementation::project(const ChargeConstraints &constraints,
-                                                                 const SmallSystem &small,
+std::vector<double> ChargeEquilibration::Implementation::project(const ConstrainedSpace &space,
                                                                  std::vector<double> &residual,
                                                                  std::vector<double> &multipliers) const {
-    std::vector<double> scaled(residual);
-    for (int i = 0; i < system_.n; ++i)
-        scaled[i] *= preconditioner_[i];
-    const std::vector<double> shares = small.solve(weighted_sums(constraints, scaled));
-    for (int k = 0; k < constraints.count; ++k) {
-        const double *weights = constraints.weights + std::size_t(k) * system_.n;
+    std::vector<double> scaled = estimate(residual);
+    const std::vector<double> shares = space.small.solve(space.sums(scaled));
+    for (int k = 0; k < space.constraints.count; ++k) {
+        const double *weights = space.weights(k);
         multipliers[k] += shares[k];
-        for (int i = 0; i < system_.n; ++i)
+        for (int i = 0; i < system_.n; ++i) {
             residual[i] -= shares[k] * weights[i];
+            scaled[i] -= shares[k] * space.directions[k][i];
+        }
     }
-    for (int i = 0; i < system_.n; ++i)
-        scaled[i] = preconditioner_[i] * residual[i];
     return scaled;
 }
 
-void ChargeEquilibration::Implementation::meet_constraints(const ChargeConstraints &constraints,
-                                                           const SmallSystem &small,
-                                                           std::vector<double> &charges) const {
-    std::vector<double> missing = weighted_sums(constraints, charges);
-    for (int k = 0; k < constraints.count; ++k)
-        missing[k] = constraints.totals[k] - missing[k];
-    const std::vector<double> shares = small.solve(missing);
-    for (int k = 0; k < constraints.count; ++k) {
-        const double *weights = constraints.weights + std::size_t(k) * system_.n;
-        for (int i = 0; i < system_.n; ++i)
-            charges[i] += preconditioner_[i] * weights[i] * shares[k];
+// Derivatives of the energy at these charges, [n].
+void ChargeEquilibration::Implementation::add_gradient(const std::vector<double> &charges, KnownGradient known,
+                                                       std::vector<double> &gradient) {
+    constexpr double rounding = 1e-14;  // e; a difference of this size changes derivatives by less than 1e-11 V
+    std::vector<double> change(charges);
+    double largest = known.gradient ? 0.0 : 1.0;
+    for (int i = 0; known.gradient && i < system_.n; ++i) {
+        change[i] -= known.charges[i];
+        largest = std::max(largest, std::abs(change[i]));
     }
+    if (largest > rounding) apply(change, gradient);
+    const double *present = known.gradient ? known.gradient : system_.electronegativities;
+    for (int i = 0; i < system_.n; ++i)
+        gradient[i] += present[i];
 }
 
-void ChargeEquilibration::Implementation::minimise(const ChargeConstraints &constraints, EquilibrationResult &result) {
+void ChargeEquilibration::Implementation::minimise(const ChargeConstraints &constraints, KnownGradient known,
+                                                   EquilibrationResult &result) {
     const int n = system_.n;
-    std::vector<double> gram(std::size_t(constraints.count) * constraints.count, 0.0);
-    for (int k = 0; k < constraints.count; ++k) {
-        for (int l = 0; l < constraints.count; ++l) {
-            const double *a = constraints.weights + std::size_t(k) * n, *b = constraints.weights + std::size_t(l) * n;
-            for (int i = 0; i < n; ++i)
-                gram[k * constraints.count + l] += a[i] * preconditioner_[i] * b[i];
-        }
-    }
-    const SmallSystem small(gram, constraints.count);
+    const ConstrainedSpace space =
+        make_space(constraints, n, [&](const std::vector<double> &values) { return estimate(values); });
     std::vector<double> &charges = result.charges;
-    meet_constraints(constraints, small, charges);
+    space.meet(charges);
     result.multipliers.assign(constraints.count, 0.0);
 
-    std::vector<double> residual(n), product(n);
-    apply(charges, residual);
-    for (int i = 0; i < n; ++i)
-        residual[i] += system_.electronegativities[i];
-    std::vector<double> step = project(constraints, small, residual, result.multipliers);
+    std::vector<double> residual(n, 0.0), product(n);
+    add_gradient(charges, known, residual);
+    std::vector<double> step = project(space, residual, result.multipliers);
     double squared = dot(residual, step);
     for (int i = 0; i < n; ++i)
         step[i] = -step[i];
     // e.H.e = e.r for the error e of charges that meet the constraints, and H is not smaller than the hardness.
     const double softest = *std::min_element(system_.hardnesses, system_.hardnesses + n);
+    std::vector<std::pair<std::vector<double>, std::vector<double>>> steps;
     for (;; ++result.n_iterations) {
         result.error_bound = std::sqrt(dot(residual, residual) / n) / softest;
         if (result.error_bound <= options_.tolerance) break;
         if (result.n_iterations >= options_.max_iterations || !std::isfinite(result.error_bound)) {
             throw ConvergenceError("the charges did not converge in " + std::to_string(result.n_iterations) +
-                                   " iterations: on average they may be wrong by " +
-                                   std::to_string(result.error_bound) + " e, wanted were " +
-                                   std::to_string(options_.tolerance) +
+                                   " iterations: on average they may be wrong by " + text(result.error_bound) +
+                                   " e, wanted were " + text(options_.tolerance) +
                                    " e. Look at distances and hardnesses, or raise max_iterations");
         }
         apply(step, product);
@@ -417,18 +458,24 @@ void ChargeEquilibration::Implementation::minimise(const ChargeConstraints &cons
             charges[i] += length * step[i];
             residual[i] += length * product[i];
         }
-        const std::vector<double> direction = project(constraints, small, residual, result.multipliers);
+        const std::vector<double> direction = project(space, residual, result.multipliers);
         const double next = dot(residual, direction);
+        steps.emplace_back(step, product);
         for (int i = 0; i < n; ++i)
             step[i] = next / squared * step[i] - direction[i];
         squared = next;
     }
+    for (auto &[direction, its_product] : steps)  // not before: the preconditioner of one solution must not change
+        inverse_.remember(std::move(direction), std::move(its_product));
     // H.q + chi = residual + sum of multipliers times weights, and the weighted sums of the charges are the totals.
     result.energy = 0.5 * dot(residual, charges);
-    for (int k = 0; k < constraints.count; ++k)
+    result.gradient = std::move(residual);
+    for (int k = 0; k < constraints.count; ++k) {
         result.energy += 0.5 * result.multipliers[k] * constraints.totals[k];
-    for (int i = 0; i < n; ++i)
-        result.energy += 0.5 * system_.electronegativities[i] * charges[i];
+        for (int i = 0; i < n; ++i)
+            result.gradient[i] += result.multipliers[k] * space.weights(k)[i];
+    }
+    if (system_.electronegativities) result.energy += 0.5 * dot_product(n, system_.electronegativities, charges.data());
 }
 
 void ChargeEquilibration::Implementation::add_forces(EquilibrationResult &result) {
@@ -481,12 +528,20 @@ void ChargeEquilibration::Implementation::add_forces(EquilibrationResult &result
 
 EquilibrationResult ChargeEquilibration::Implementation::solve(const GaussianCharges &system,
                                                                const ChargeConstraints &constraints, bool wants_forces,
-                                                               const double *guess) {
+                                                               const double *guess, KnownGradient known) {
     prepare(system);
+    const std::vector<double> start = guess ? std::vector<double>(guess, guess + system.n) : history_.predict(system.n);
     EquilibrationResult result;
-    result.charges = guess ? std::vector<double>(guess, guess + system.n) : history_.predict(system.n);
+    result.charges = start;
     try {
-        minimise(constraints, result);
+        minimise(constraints, known, result);
+    } catch (const ConvergenceError &) {
+        const bool has_failed_by_memory = !inverse_.is_empty();  // of some other system
+        reset();
+        if (!has_failed_by_memory) throw;
+        result = EquilibrationResult();
+        result.charges = start;
+        minimise(constraints, known, result);
     } catch (...) {
         reset();
         throw;
@@ -511,14 +566,17 @@ ChargeEquilibration::~ChargeEquilibration() = default;
 ChargeEquilibration::ChargeEquilibration(ChargeEquilibration &&) noexcept = default;
 
 EquilibrationResult ChargeEquilibration::solve(const GaussianCharges &system, const ChargeConstraints &constraints,
-                                               bool wants_forces, const double *guess) {
-    return implementation_->solve(system, constraints, wants_forces, guess);
+                                               bool wants_forces, const double *guess, KnownGradient known) {
+    return implementation_->solve(system, constraints, wants_forces, guess, known);
 }
 EquilibrationResult ChargeEquilibration::evaluate(const GaussianCharges &system, const double *charges) {
     return implementation_->evaluate(system, charges);
 }
 void ChargeEquilibration::reset() {
     implementation_->reset();
+}
+void ChargeEquilibration::renumber(const std::vector<int> &old_index) {
+    implementation_->renumber(old_index);
 }
 std::string ChargeEquilibration::describe() const {
     return implementation_->describe();

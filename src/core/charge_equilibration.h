@@ -19,11 +19,13 @@ struct GaussianCharges {
     int n = 0;
     const double *positions = nullptr;  // [n][3], Å; along a slab's normal not wrapped through its vacuum
     Cell cell{};
-    const double *electronegativities = nullptr;  // [n], V: energy per charge; minus the potential of an electrode
-    const double *hardnesses = nullptr;           // [n], V/e, positive; without the charge's own Gaussian
-    const double *widths = nullptr;               // [n], Å, standard deviations; null: 1/(2 alpha), no pair term
-    std::size_t n_pairs = 0;                      // all with d < cutoff, or more
-    bool has_each_pair_once = false;              // false: both directions are listed
+    /// [n], V: energy per charge; minus the potential of an electrode. Null if a gradient is known: then the energy of
+    /// the result lacks their part.
+    const double *electronegativities = nullptr;
+    const double *hardnesses = nullptr;  // [n], V/e, positive; without the charge's own Gaussian
+    const double *widths = nullptr;      // [n], Å, standard deviations; null: 1/(2 alpha), no pair term
+    std::size_t n_pairs = 0;             // all with d < cutoff, or more
+    bool has_each_pair_once = false;     // false: both directions are listed
     const std::int32_t *first = nullptr, *second = nullptr;  // [n_pairs]
     const std::int32_t *shifts = nullptr;                    // [n_pairs][3], of `second`, in cells
 };
@@ -77,10 +79,16 @@ struct EquilibrationOptions {
     WorkShare share;  // with it, the pairs of GaussianCharges are those of this process
 };
 
+/// Charges [n], e, at which the derivatives of the energy [n], V, are known: saves the first product with the matrix.
+struct KnownGradient {
+    const double *charges = nullptr, *gradient = nullptr;
+};
+
 struct EquilibrationResult {
     double energy = 0.0;              // eV
     std::vector<double> charges;      // [n], e
     std::vector<double> multipliers;  // [count], V: derivative of the energy with respect to totals[k]
+    std::vector<double> gradient;     // [n], V: derivative of the energy with respect to the charges, by `solve`
     std::vector<double> forces;       // [n][3], eV/Å, at fixed electronegativities, hardnesses and weights
     std::array<double, 9> virial{};   // row-major, eV
     int n_iterations = 0;
@@ -96,8 +104,10 @@ struct EquilibrationResult {
 /// over the last tenth of the cutoff]. The slab term is that of Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999),
 /// doi:10.1063/1.479595, for any orientation; it needs charges that sum to zero.
 ///
-/// The start is the `guess` if one is given, else extrapolated from the last four solutions if the number of atoms has
-/// not changed. With few different widths the pair term is interpolated (cubic, exact to 1e-10 V/e).
+/// The preconditioner is an estimate of the inverse matrix from the iterations of earlier steps, see InverseEstimate,
+/// and the inverse of the diagonal where nothing is known. The start is the `guess` if one is given, else extrapolated
+/// from the last four solutions if the number of atoms has not changed. With few different widths the pair term is
+/// interpolated (cubic, exact to 1e-10 V/e).
 class ChargeEquilibration {
 public:
     explicit ChargeEquilibration(const EquilibrationOptions &options);
@@ -107,13 +117,15 @@ public:
     /// Throws InputError for wrong input, ConvergenceError with the residual if max_iterations do not suffice.
     /// Without `wants_forces` the forces stay empty and the virial zero.
     EquilibrationResult solve(const GaussianCharges &system, const ChargeConstraints &constraints,
-                              bool wants_forces = true, const double *guess = nullptr);
+                              bool wants_forces = true, const double *guess = nullptr, KnownGradient known = {});
 
     /// Energy, forces and virial of given charges (without minimising); multipliers stay empty.
     EquilibrationResult evaluate(const GaussianCharges &system, const double *charges);
 
     /// Forget earlier solutions.
     void reset();
+    /// Atom i of the next system is atom old_index[i] of the last one, -1 if it is new.
+    void renumber(const std::vector<int> &old_index);
     std::string describe() const;
 
 private:

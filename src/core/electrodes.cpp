@@ -252,6 +252,22 @@ void ElectrodeCell::add_slab(Fields &fields, const std::vector<double> &charges)
     }
 }
 
+// Atoms with some weight; the solver learns which of them are new.
+void ElectrodeCell::find_active() {
+    std::vector<int> active;
+    for (int i = 0; i < n_; ++i) {
+        if (metal(i) > smallest_weight) active.push_back(i);
+    }
+    if (active == active_) return;
+    std::vector<int> old_index(active.size(), -1);
+    for (std::size_t a = 0; a < active.size(); ++a) {
+        const auto found = std::lower_bound(active_.begin(), active_.end(), active[a]);
+        if (found != active_.end() && *found == active[a]) old_index[a] = static_cast<int>(found - active_.begin());
+    }
+    solver_->renumber(old_index);
+    active_ = std::move(active);
+}
+
 const std::vector<double> &ElectrodeCell::respond(const double *charges) {
     const std::size_t n = n_;
     if (n_prepared_ != n_) {
@@ -259,13 +275,11 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
                           ? make_ewald(options_.alpha, options_.n_threads, options_.share.sum)
                           : make_pppm(options_.alpha, options_.accuracy, options_.n_threads, options_.share.sum);
         solver_ = make_solver(options_.alpha, 0.0);
+        active_.clear();
         n_prepared_ = n_;
     }
     reciprocal_->set_cell(cell_);
-    active_.clear();
-    for (int i = 0; i < n_; ++i) {
-        if (metal(i) > smallest_weight) active_.push_back(i);
-    }
+    find_active();
     const std::vector<double> of_model(charges, charges + n);
     const double total = std::accumulate(of_model.begin(), of_model.end(), 0.0);
     if (options_.slab_axis >= 0 && std::abs(total) > 1e-6) {
@@ -273,27 +287,47 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
                          "charges sum to " +
                          text(total) + " e");
     }
-    const std::vector<double> acting = fields(of_model, false).potentials;
-    std::vector<double> derivatives(weights_.values.size(), 0.0);
+    const InducedSystem system = induced_system();
+    const std::size_t n_active = active_.size();
+
     // Charges at equal potentials follow the ions, whose fast vibrations limit the extrapolation. What the voltage adds
     // depends on the metal alone and changes slowly: a straight line, which does not magnify errors, meets the
     // tolerance.
-    std::vector<double> shorted = solve_induced(acting, false, histories_[0].predict(n), derivatives);
-    histories_[0].remember(shorted);
-    const std::vector<double> at_equal_potentials = shorted;
-    std::vector<double> guess = histories_[1].predict(n, 2);
-    for (std::size_t i = 0; i < n; ++i)
-        guess[i] += shorted[i];
-    result_.charges = solve_induced(acting, true, guess, derivatives);
+    const std::vector<double> predicted = histories_[0].predict(n), added = histories_[1].predict(n, 2);
+    std::vector<double> guess(n_active);
+    for (std::size_t a = 0; a < n_active; ++a)
+        guess[a] = predicted[active_[a]];
+    const double excess = std::accumulate(guess.begin(), guess.end(), 0.0);
+    const double all_metal = std::accumulate(system.metals.begin(), system.metals.end(), 0.0);
+    std::vector<double> present(of_model);
+    for (std::size_t a = 0; a < n_active; ++a) {
+        guess[a] -= excess * system.metals[a] / all_metal;
+        present[active_[a]] += guess[a];
+    }
+    // One sum over all charges gives the gradient at the guess.
+    const std::vector<double> acting = fields(present, false).potentials;
+    std::vector<double> gradient(n_active);
+    for (std::size_t a = 0; a < n_active; ++a)
+        gradient[a] = acting[active_[a]] + system.hardnesses[a] * guess[a];
+    std::vector<double> derivatives(weights_.values.size(), 0.0);
+    const EquilibrationResult connected = solve_induced(system, false, guess, {guess.data(), gradient.data()});
+    const std::vector<double> shorted = account_for(system, connected, false, derivatives);
+    for (std::size_t a = 0; a < n_active; ++a)
+        guess[a] = connected.charges[a] + added[active_[a]];
+    const EquilibrationResult driven =
+        solve_induced(system, true, guess, {connected.charges.data(), connected.gradient.data()});
+    result_.charges = account_for(system, driven, true, derivatives);
     find_largest_charge(result_.charges);
 
-    std::vector<double> biased(of_model);
+    std::vector<double> biased(of_model), difference(result_.charges), reference(of_model);
     for (std::size_t i = 0; i < n; ++i) {
         biased[i] += result_.charges[i];
-        shorted[i] += of_model[i];
+        reference[i] += shorted[i];
+        difference[i] -= shorted[i];
     }
     Fields with = fields(biased, true);
-    const Fields without = fields(shorted, true);
+    const Fields without = fields(reference, true);
+    result_.energy += with.energy - without.energy;
     response_ = std::move(with.potentials);
     result_.forces = std::move(with.forces);
     result_.virial = with.virial;
@@ -305,9 +339,7 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
         result_.virial[c] -= without.virial[c];
     weights_.pull_back(derivatives, result_.forces.data(), result_.virial.data());
 
-    std::vector<double> difference(result_.charges);
-    for (std::size_t i = 0; i < n; ++i)
-        difference[i] -= at_equal_potentials[i];
+    histories_[0].remember(shorted);
     histories_[1].remember(difference);
     std::vector<double> by_voltage(options_.electrodes.size(), 0.0);
     result_.electrode_charges.assign(options_.electrodes.size(), 0.0);
@@ -323,75 +355,88 @@ const std::vector<double> &ElectrodeCell::respond(const double *charges) {
     return response_;
 }
 
-// Charges [n] of electrode atoms at the given values, or with all electrodes connected; adds energy and the derivatives
-// by the memberships to the result, with a minus sign if connected.
-std::vector<double> ElectrodeCell::solve_induced(const std::vector<double> &acting, bool is_biased,
-                                                 const std::vector<double> &predicted,
-                                                 std::vector<double> &weight_derivatives) {
-    const int n_active = static_cast<int>(active_.size());
-    const auto n_electrodes = static_cast<int>(options_.electrodes.size());
-    std::vector<double> positions(3 * std::size_t(n_active)), electronegativities(n_active), hardnesses(n_active),
-        metals(n_active), guess(n_active), sides(std::size_t(n_electrodes) * n_active);
-    for (int a = 0; a < n_active; ++a) {
+ElectrodeCell::InducedSystem ElectrodeCell::induced_system() const {
+    const std::size_t n_active = active_.size();
+    InducedSystem system;
+    system.sides.resize(options_.electrodes.size() * n_active);
+    for (std::size_t a = 0; a < n_active; ++a) {
         const int i = active_[a];
-        metals[a] = metal(i);
-        std::copy_n(&positions_[3 * std::size_t(i)], 3, &positions[3 * std::size_t(a)]);
-        electronegativities[a] = acting[i];
-        hardnesses[a] = options_.parameters[types_[i]].hardness / metals[a];
-        guess[a] = predicted[i];
-        for (int e = 0; e < n_electrodes; ++e) {
-            double &side = sides[std::size_t(e) * n_active + a];
-            side = weights_.value(e, i) / metals[a];
-            if (is_biased && !options_.electrodes[e].holds_charge)
-                electronegativities[a] -= options_.electrodes[e].value * side;
+        const double *x = &positions_[3 * std::size_t(i)];
+        system.positions.insert(system.positions.end(), x, x + 3);
+        system.metals.push_back(metal(i));
+        system.hardnesses.push_back(options_.parameters[types_[i]].hardness / system.metals[a]);
+        for (std::size_t e = 0; e < options_.electrodes.size(); ++e)
+            system.sides[e * n_active + a] = weights_.value(static_cast<int>(e), i) / system.metals[a];
+    }
+    return system;
+}
+
+// Charges [n_active] of electrode atoms at the given values, or with all electrodes connected. What is known is a
+// gradient without voltage.
+EquilibrationResult ElectrodeCell::solve_induced(const InducedSystem &system, bool is_biased,
+                                                 const std::vector<double> &guess, KnownGradient known) {
+    const std::size_t n_active = active_.size(), n_electrodes = options_.electrodes.size();
+    std::vector<double> gradient(known.gradient, known.gradient + n_active), rows, totals;
+    std::vector<std::size_t> held;
+    for (std::size_t e = 0; e < n_electrodes && is_biased; ++e) {
+        if (options_.electrodes[e].holds_charge) {
+            held.push_back(e);
+            continue;
         }
+        for (std::size_t a = 0; a < n_active; ++a)
+            gradient[a] -= options_.electrodes[e].value * system.sides[e * n_active + a];
     }
-    std::vector<double> rows, totals;
-    std::vector<int> held;
-    for (int e = 0; e < n_electrodes; ++e) {
-        if (is_biased && options_.electrodes[e].holds_charge) held.push_back(e);
-    }
-    if (static_cast<int>(held.size()) < n_electrodes) {  // else the shares add up to one: the total follows
+    if (held.size() < n_electrodes) {  // else the shares add up to one: the total follows
         rows.assign(n_active, 1.0);
         totals.push_back(0.0);
     }
-    for (int e : held) {
-        rows.insert(rows.end(), &sides[std::size_t(e) * n_active], &sides[std::size_t(e) * n_active] + n_active);
+    for (std::size_t e : held) {
+        const double *sides = &system.sides[e * n_active];
+        rows.insert(rows.end(), sides, sides + n_active);
         totals.push_back(options_.electrodes[e].value);
     }
-    GaussianCharges system;
-    system.n = n_active;
-    system.positions = positions.data();
-    system.cell = cell_;
-    system.electronegativities = electronegativities.data();
-    system.hardnesses = hardnesses.data();
-    const EquilibrationResult solved =
-        solver_->solve(system, {static_cast<int>(totals.size()), rows.data(), totals.data()}, false, guess.data());
+    GaussianCharges metal;
+    metal.n = static_cast<int>(n_active);
+    metal.positions = system.positions.data();
+    metal.cell = cell_;
+    metal.hardnesses = system.hardnesses.data();
+    return solver_->solve(metal, {static_cast<int>(totals.size()), rows.data(), totals.data()}, false, guess.data(),
+                          {known.charges, gradient.data()});
+}
 
-    std::vector<double> potentials(n_electrodes, 0.0);
-    for (int e = 0; e < n_electrodes; ++e) {
-        if (is_biased && !options_.electrodes[e].holds_charge) potentials[e] = options_.electrodes[e].value;
-    }
-    for (std::size_t h = 0; h < held.size(); ++h)
-        potentials[held[h]] = solved.multipliers[solved.multipliers.size() - held.size() + h];
+// Charges [n] of a solution; adds the energy that is not in the reciprocal sum, and the derivatives of the whole by the
+// memberships, with a minus sign if all electrodes are connected.
+std::vector<double> ElectrodeCell::account_for(const InducedSystem &system, const EquilibrationResult &solved,
+                                               bool is_biased, std::vector<double> &weight_derivatives) {
+    const std::size_t n_active = active_.size(), n_electrodes = options_.electrodes.size();
     const double sign = is_biased ? 1.0 : -1.0;
-    std::vector<double> charges(n_, 0.0);
-    for (int a = 0; a < n_active; ++a) {
-        const double charge = solved.charges[a], hardness = hardnesses[a] * metals[a];
+    std::vector<double> potentials(n_electrodes, 0.0), charges(n_, 0.0);
+    if (is_biased) {
+        std::size_t multiplier = solved.multipliers.size();
+        for (std::size_t e = n_electrodes; e-- > 0;) {
+            const Electrode &electrode = options_.electrodes[e];
+            potentials[e] = electrode.holds_charge ? solved.multipliers[--multiplier] : electrode.value;
+        }
+        result_.electrode_potentials = potentials;
+    }
+    for (std::size_t a = 0; a < n_active; ++a) {
+        const double charge = solved.charges[a];
         charges[active_[a]] = charge;
-        double mean = 0.0;
-        for (int e = 0; e < n_electrodes; ++e)
-            mean += potentials[e] * sides[std::size_t(e) * n_active + a];
-        const double softness = -0.5 * hardness * (charge / metals[a]) * (charge / metals[a]);
-        for (int e = 0; e < n_electrodes; ++e) {
-            weight_derivatives[std::size_t(e) * n_ + active_[a]] +=
-                sign * (softness - charge * (potentials[e] - mean) / metals[a]);
+        double mean = 0.0, given = 0.0;
+        for (std::size_t e = 0; e < n_electrodes; ++e) {
+            const double part = potentials[e] * system.sides[e * n_active + a];
+            mean += part;
+            given += options_.electrodes[e].holds_charge ? 0.0 : part;
+        }
+        const double softness = 0.5 * system.hardnesses[a] * charge * charge;
+        result_.energy += sign * (softness - given * charge);
+        for (std::size_t e = 0; e < n_electrodes; ++e) {
+            weight_derivatives[e * n_ + active_[a]] -=
+                sign * (softness + charge * (potentials[e] - mean)) / system.metals[a];
         }
     }
-    result_.energy += sign * solved.energy;
     result_.n_iterations += solved.n_iterations;
     result_.error_bound = std::max(result_.error_bound, solved.error_bound);
-    if (is_biased) result_.electrode_potentials = potentials;
     return charges;
 }
 

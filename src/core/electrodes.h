@@ -98,8 +98,16 @@ private:
     void check_memberships();
     Fields fields(const std::vector<double> &charges, bool wants_forces);
     void add_slab(Fields &fields, const std::vector<double> &charges) const;
-    std::vector<double> solve_induced(const std::vector<double> &acting, bool is_biased,
-                                      const std::vector<double> &predicted, std::vector<double> &weight_derivatives);
+    struct InducedSystem {
+        std::vector<double> positions, hardnesses, metals;  // [n_active][3], [n_active], [n_active]
+        std::vector<double> sides;                          // [n_electrodes][n_active]
+    };
+    void find_active();
+    InducedSystem induced_system() const;
+    EquilibrationResult solve_induced(const InducedSystem &system, bool is_biased, const std::vector<double> &guess,
+                                      KnownGradient known);
+    std::vector<double> account_for(const InducedSystem &system, const EquilibrationResult &solved, bool is_biased,
+                                    std::vector<double> &weight_derivatives);
     void find_largest_charge(const std::vector<double> &charges);
     std::unique_ptr<ChargeEquilibration> make_solver(double alpha, double cutoff) const;
     std::string kspace_for(double alpha) const;
@@ -122,7 +130,7 @@ private:
     std::unique_ptr<ChargeEquilibration> solver_;
     std::unique_ptr<PairSearch> pairs_;
     std::array<ChargeHistory, 2> histories_;  // induced: connected, what the voltage adds; else the first
-    std::vector<int> active_;                 // induced: atoms with some weight
+    std::vector<int> active_;                 // induced: atoms with some weight, ascending
     ElectrodeResult result_;
     std::vector<double> response_;
 };

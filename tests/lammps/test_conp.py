@@ -450,13 +450,13 @@ def test_an_element_without_parameters(system, run_lammps):
 @pytest.mark.mpi
 @pytest.mark.parametrize("n_ranks", [1, 2])
 def test_what_does_not_converge_is_saved(n_ranks, system, run_lammps, tmp_path):
-    """A jump of the potential with too few iterations for it: the state of that step can be read again."""
+    """A jump of the potential beyond what sixteen digits resolve: the state of that step can be read again."""
     atoms = system("induced")
     settings = (
         VOLTAGES.format(-1.0, "v_u")
         + f" {automatic(atoms)} kspace ewald max_iterations 9 tolerance 1e-4"
     )
-    before = "variable u equal 1.5+1e6*(step>3)"
+    before = "variable u equal 1.5+1e15*(step>3)"
     run = run_lammps(
         script("induced", settings, DYNAMICS.format(steps=6), before=before), n_ranks=n_ranks
     )
