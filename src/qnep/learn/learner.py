@@ -369,10 +369,18 @@ class Learner:
             "findings": [finding.as_dict() for finding in findings],
             **details,
         }
-        self._decisions.append(json.dumps(line, ensure_ascii=False) + "\n")
+        with self._timed("disk"):
+            self._decisions.append(json.dumps(line, ensure_ascii=False) + "\n")
 
     def save(self) -> None:
         """Write the state after an event."""
+        state = self.state
+        with self._timed("disk"):
+            self._note_state()
+            state.save(self.folder)
+
+    def _note_state(self) -> None:
+        """Put into the state what dynamics, gates and files hold."""
         state = self.state
         state.snapshot = self.dynamics.snapshot().as_dict() if state.models else None
         state.thresholds = {"uncertainty": self.threshold.as_dict()}
@@ -381,8 +389,6 @@ class Learner:
         }
         state.exploration = None if self.exploration is None else self.exploration.memory
         state.sizes = {file.path.name: file.size for file in (self._decisions, self._trajectory)}
-        with self._timed("disk"):
-            state.save(self.folder)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -562,11 +568,12 @@ class Learner:
                 )
 
     def _write_frame(self) -> None:
-        buffer = io.StringIO()
-        frame = self.dynamics.atoms.copy()
-        frame.info = {"step": self.dynamics.step, "generation": self.state.generation}
-        write(buffer, frame, format="extxyz")
-        self._trajectory.append(buffer.getvalue())
+        with self._timed("disk"):
+            buffer = io.StringIO()
+            frame = self.dynamics.atoms.copy()
+            frame.info = {"step": self.dynamics.step, "generation": self.state.generation}
+            write(buffer, frame, format="extxyz")
+            self._trajectory.append(buffer.getvalue())
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

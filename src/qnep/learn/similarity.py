@@ -84,11 +84,17 @@ def farthest_points(points: np.ndarray, n_wanted: int) -> np.ndarray:  # [n_want
     ----------
     Gonzalez, Theor. Comput. Sci. 38, 293 (1985), doi:10.1016/0304-3975(85)90224-5
     """
-    chosen = [int(((points - points.mean(axis=0)) ** 2).sum(axis=1).argmax())]
-    distances = ((points - points[chosen[0]]) ** 2).sum(axis=1)
-    while len(chosen) < min(n_wanted, len(points)):
-        chosen.append(int(distances.argmax()))
-        distances = np.minimum(distances, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+    points = points - points.mean(axis=0)
+    squares = (points**2).sum(axis=1)
+    distances = np.full(len(points), np.inf)
+    farthest, chosen = int(squares.argmax()), []
+    for _ in range(min(n_wanted, len(points))):
+        chosen.append(farthest)
+        # The expanded square, one product of matrix and vector: this loop sees every environment of the pool.
+        here = squares - 2 * (points @ points[farthest]) + squares[farthest]
+        distances = np.minimum(distances, here)
+        distances[farthest] = -np.inf  # rounding must not choose it again
+        farthest = int(distances.argmax())
     return np.array(chosen)
 
 
