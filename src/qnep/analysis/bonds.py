@@ -6,10 +6,13 @@ such keys. All work on a frame is done on whole arrays.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from ase.geometry import complete_cell
 from vesin import NeighborList
 
 from qnep.analysis.bond_cutoffs import PairTable
@@ -17,6 +20,10 @@ from qnep.analysis.frame import Frame
 
 Pairs: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray]"
 """Atoms i, atoms j, and what separates them."""
+
+MOST_CELLS = (
+    100_000  # vesin makes no more; beyond, its time per atom grows with the number of atoms
+)
 
 NO_BONDS = np.empty(0, dtype=np.int64)
 
@@ -40,13 +47,83 @@ def neighbor_pairs(
     if len(positions) == 0 or cutoff <= 0:
         empty = np.empty((0, 3) if vectors else 0)
         return NO_BONDS, NO_BONDS, empty
-    neighbors = NeighborList(cutoff=cutoff, full_list=False)
-    i, j, separation = neighbors.compute(
-        points=positions, box=frame.cell, periodic=frame.pbc, quantities="ijD" if vectors else "ijd"
-    )
-    i, j = i.astype(np.int64), j.astype(np.int64)
+    quantities = "ijD" if vectors else "ijd"
+    heights = _heights(frame.cell)
+    n_slabs = math.ceil(np.prod(np.maximum(heights / cutoff, 1.0)) / MOST_CELLS)
+    if n_slabs == 1 or heights.max() < 4 * cutoff:
+        i, j, separation = _pairs(positions, frame.cell, frame.pbc, cutoff, quantities)
+    else:
+        i, j, separation = _pairs_by_slabs(
+            positions, frame.cell, np.asarray(frame.pbc, dtype=bool), cutoff, quantities, n_slabs
+        )
     if atoms is not None:
         i, j = atoms[i], atoms[j]
+    return i, j, separation
+
+
+def _pairs(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, quantities: str
+) -> Pairs:
+    if np.any(pbc) and not np.all(pbc):  # many times slower in vesin than empty space is
+        cell, pbc = _with_vacuum(positions, cell, pbc, cutoff), np.array([True] * 3)
+    neighbors = NeighborList(cutoff=cutoff, full_list=False)
+    i, j, separation = neighbors.compute(
+        points=positions, box=cell, periodic=pbc, quantities=quantities
+    )
+    return i.astype(np.int64), j.astype(np.int64), separation
+
+
+def _with_vacuum(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> np.ndarray:
+    """Return a cell in which no pair within the cutoff crosses a face that is not periodic."""
+    cell = complete_cell(cell)
+    extent = np.ptp(positions @ np.linalg.inv(cell), axis=0)
+    stretch = np.where(pbc, 1.0, extent + 1.01 * cutoff / _heights(cell))
+    return cell * stretch[:, None]
+
+
+def _heights(cell: np.ndarray) -> np.ndarray:
+    """Distances of opposite faces of a cell, Å; 0 for a cell without volume."""
+    volume = abs(np.linalg.det(cell))
+    if volume == 0.0:
+        return np.zeros(3)
+    return volume / np.linalg.norm(
+        np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1
+    )
+
+
+def _pairs_by_slabs(
+    positions: np.ndarray,
+    cell: np.ndarray,
+    pbc: np.ndarray,
+    cutoff: float,
+    quantities: str,
+    n_slabs: int,
+) -> Pairs:
+    """Pairs slab by slab along the cell's longest direction; a pair belongs to the slab of its lower atom."""
+    heights = _heights(cell)
+    axis = int(np.argmax(heights))
+    reach = cutoff / heights[axis]
+    along = positions @ np.linalg.inv(cell)[:, axis]
+    if pbc[axis]:
+        images = np.floor(along)
+        positions = positions - images[:, None] * cell[axis]
+        along = along - images
+    others = np.where(np.arange(3) == axis, False, pbc)
+    edges = np.linspace(along.min(), np.nextafter(along.max(), np.inf), n_slabs + 1)
+    parts = []
+    for low, high in itertools.pairwise(edges):
+        own = np.flatnonzero((along >= low) & (along < high))
+        above = np.flatnonzero((along >= high) & (along < high + reach))
+        through = np.flatnonzero(along < high + reach - 1.0) if pbc[axis] else above[:0]
+        index = np.concatenate((own, above, through))
+        local = positions[index]
+        local[len(own) + len(above) :] += cell[axis]
+        i, j, separation = _pairs(local, cell, others, cutoff, quantities)
+        is_ours = (i < len(own)) | (j < len(own))
+        parts.append((index[i[is_ours]], index[j[is_ours]], separation[is_ours]))
+    i, j, separation = (np.concatenate(column) for column in zip(*parts))
     return i, j, separation
 
 
