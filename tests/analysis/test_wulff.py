@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.calculator import all_changes
 from lattice_bonds import BOND, EDGE, LatticeBonds
 from scipy.spatial.transform import Rotation
 
@@ -130,6 +131,22 @@ def test_other_shapes_and_turned_axes_compare_badly(naf):
     match = compare_with_shape(atoms.positions, np.eye(3), volume, octahedron)
     assert match.facet_alignment == 0.0
     assert match.overlap < 0.75
+
+
+class WrongForThickSlabs(LatticeBonds):
+    """Takes an energy from slabs of more than 24 atoms."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] -= 2.0 * (len(atoms) > 24)
+
+
+@pytest.mark.parametrize("calculator", [LatticeBonds, WrongForThickSlabs])
+def test_thickness_without_convergence_is_said(naf, calculator):
+    said: list[str] = []
+    wulff(naf, [(1, 0, 0)], calculator(), report=said.append, thicknesses=[8.0, 20.0])
+    is_said = any("(100) IS NOT CONVERGED" in line for line in said)
+    assert is_said == (calculator is WrongForThickSlabs)
 
 
 def test_bad_input(naf):

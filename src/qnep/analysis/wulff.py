@@ -21,6 +21,7 @@ from qnep._optional import require
 logger = logging.getLogger(__name__)
 
 JOULES_PER_M2 = 16.02176634  # of one eV/Å²
+CONVERGED = 0.1  # largest change of a surface energy by the last thickness, relative
 FORMAL_CHARGES = {
     "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "H": -1, "F": -1,
     "Cl": -1, "Br": -1, "I": -1, "O": -2, "S": -2, "Se": -2, "Te": -2, "N": -3, "P": -3,
@@ -280,6 +281,12 @@ def wulff(
             f"{facet_name(miller)}: {one.energy_J_per_m2:.4f} J/m² "
             f"(last thickness changed it by {one.convergence * JOULES_PER_M2:+.4f})"
         )
+        if abs(one.convergence) > CONVERGED * abs(one.energy):
+            report(
+                f"{facet_name(miller)} IS NOT CONVERGED: slabs of different thickness disagree by more than "
+                f"{CONVERGED:.0%}. Look at slab_convergence.csv; give more or thicker slabs, leave the facet out, or "
+                "doubt the potential"
+            )
     shape = WulffShape.from_energies({m: one.energy for m, one in energies.items()}, relaxed)
     return WulffResult(energies, refused, shape)
 
