@@ -559,13 +559,16 @@ class Learner:
         self._origin.add(self._first_features(atoms), atoms.get_chemical_symbols())
 
     def _check_elements(self, models: Sequence[Model]) -> None:
-        wanted = set(self.parts.atoms.get_chemical_symbols())
+        frames = [self.reference.frames[index] for index in self.state.training]
+        holders = {"the structure": [self.parts.atoms], "the pool": frames}
         for file, model in zip(self.state.models, models):
-            missing = sorted(wanted - set(model.elements))
-            if missing:
-                raise ValueError(
-                    f"{file}: the model knows {' '.join(model.elements)}, the structure holds {' '.join(missing)} too"
-                )
+            for holder, structures in holders.items():
+                wanted = {symbol for atoms in structures for symbol in atoms.symbols.species()}
+                missing = sorted(wanted - set(model.elements))
+                if missing:
+                    raise ValueError(
+                        f"{file}: the model knows {' '.join(model.elements)}, {holder} holds {' '.join(missing)} too"
+                    )
 
     def _write_frame(self) -> None:
         with self._timed("disk"):
