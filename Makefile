@@ -14,7 +14,7 @@ CPP_FILES := $(shell find src plugins -name '*.cpp' -o -name '*.h')
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test test-long lint format docs bench wheel check-system clean
+.PHONY: demo test test-long test-kokkos lint format docs bench wheel check-system clean
 
 # --- the environment ---------------------------------------------------------------------------------------------
 
@@ -67,6 +67,11 @@ test: $(VENV)/stamp-package
 
 test-long: $(VENV)/stamp-package
 	$(BIN)/python -m pytest -m long $(PYTEST_OPTIONS)
+
+# Builds a LAMMPS with KOKKOS the first time (10 CPU minutes), outside the repository.
+test-kokkos: $(VENV)/stamp-package
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/build_lammps_kokkos.py
+	$(BIN)/python -m pytest tests/kokkos -m "long or not long" $(PYTEST_OPTIONS)
 
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff check .

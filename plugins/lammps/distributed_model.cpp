@@ -7,19 +7,23 @@
 #include "comm.h"
 #include "domain.h"
 #include "kspace_reciprocal_sum.h"
+#include "lammps.h"
 
 namespace LAMMPS_NS {
-
-namespace {
-
-// Mean square charge, e^2, below which the long-range part is left out: its energy is below 1e-18 eV per atom.
-constexpr double negligible_square_charge = 1.0e-20;
 
 qnep::Cell cell_of(const Domain &domain) {
     return {{{domain.h[0], 0.0, 0.0}, {domain.h[5], domain.h[1], 0.0}, {domain.h[4], domain.h[3], domain.h[2]}}};
 }
 
-}  // namespace
+std::unique_ptr<qnep::ReciprocalSum> make_reciprocal_sum(LAMMPS *lammps, const QNEPSettings &settings, double alpha) {
+    if (settings.kspace != KSpaceMethod::direct) {
+        return std::make_unique<KSpaceReciprocalSum>(lammps, settings, alpha);
+    }
+    const MPI_Comm ranks = lammps->world;
+    return qnep::make_ewald(alpha, lammps->comm->nthreads, [ranks](int n, double *values) {
+        MPI_Allreduce(MPI_IN_PLACE, values, n, MPI_DOUBLE, MPI_SUM, ranks);
+    });
+}
 
 DistributedModel::DistributedModel(LAMMPS *lammps, std::string file, std::shared_ptr<const qnep::Model> model,
                                    std::shared_ptr<TypedNeighbors> neighbors, const QNEPSettings &settings,
@@ -28,22 +32,12 @@ DistributedModel::DistributedModel(LAMMPS *lammps, std::string file, std::shared
     file_(std::move(file)), model_(std::move(model)), neighbors_(std::move(neighbors)), settings_(settings),
     share_with_ghosts_(std::move(share_with_ghosts)) {}
 
-std::unique_ptr<qnep::ReciprocalSum> DistributedModel::make_reciprocal_sum() {
-    if (settings_.kspace != KSpaceMethod::direct) {
-        return std::make_unique<KSpaceReciprocalSum>(lmp, settings_, model_->ewald_alpha());
-    }
-    const MPI_Comm ranks = world;
-    return qnep::make_ewald(model_->ewald_alpha(), comm->nthreads, [ranks](int n, double *values) {
-        MPI_Allreduce(MPI_IN_PLACE, values, n, MPI_DOUBLE, MPI_SUM, ranks);
-    });
-}
-
 void DistributedModel::init() {
     qnep::PotentialOptions options = settings_.potential;
     options.n_threads = comm->nthreads;
     potential_ = std::make_unique<qnep::Potential>(model_, options);
     if (model_->has_charges()) {
-        reciprocal_sum_ = make_reciprocal_sum();
+        reciprocal_sum_ = make_reciprocal_sum(lmp, settings_, model_->ewald_alpha());
     }
 }
 

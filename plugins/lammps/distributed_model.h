@@ -16,11 +16,20 @@
 
 namespace LAMMPS_NS {
 
+class Domain;
+
 /// Which optional results an evaluation makes; energies, forces and charges are always made.
 struct WantedResults {
     bool virial = false;
     bool atom_virials = false;
 };
+
+/// Mean square charge, e^2, below which the long-range part is left out: its energy is below 1e-18 eV per atom.
+constexpr double negligible_square_charge = 1.0e-20;
+
+/// The solver that the settings ask for, on the atoms of all ranks, for Ewald parameter alpha, 1/Å.
+std::unique_ptr<qnep::ReciprocalSum> make_reciprocal_sum(LAMMPS *lammps, const QNEPSettings &settings, double alpha);
+qnep::Cell cell_of(const Domain &domain);
 
 /// Runs the two passes of a model with the sums over all ranks between them. Units are eV, Å and e in every unit style.
 /// All ranks call it together; results of the owned atoms are complete, those of ghosts must be summed back.
@@ -70,7 +79,6 @@ private:
     /// Subtracts the mean potential and the net force of the mesh, which need a sum over the ranks each.
     void remove_means(double *charge_derivatives);
     qnep::ForceOutput force_output(const WantedResults &wanted);
-    std::unique_ptr<qnep::ReciprocalSum> make_reciprocal_sum();
 
     std::string file_;
     std::shared_ptr<const qnep::Model> model_;

@@ -40,7 +40,7 @@ public:
     bool has_charges() const;  // whether any of the models has
     int n_models() const { return static_cast<int>(models_.size()); }
     /// Force deviations of the committee for the positions of now, [n_owned], eV/Å. Called by all ranks.
-    const std::vector<double> &deviations();
+    virtual const std::vector<double> &deviations();
     bool has_active_set() const { return active_set_ != nullptr; }
     /// Extrapolation grades for the positions of now, [n_owned]. Called by all ranks.
     const std::vector<double> &grades();
@@ -57,6 +57,15 @@ protected:
     std::vector<std::shared_ptr<TypedNeighbors>> neighbors_;  // one per order of elements
     double cutoff_ = 0.0;                                     // largest of all models, Å
     double energy_unit_ = 1.0;
+    StageTimer timer_;
+    std::unique_ptr<SummaryFile> deviation_file_;
+    std::vector<double> deviations_;  // [n_owned]
+    bigint deviation_step_ = -1;
+    double *ghost_values_ = nullptr;  // what forward and reverse communication work on
+
+    void without_exceptions(const std::function<void()> &action);
+    /// Adds the ghosts' rows to their owners'; values: [n_total][width].
+    void sum_back_from_ghosts(double *values, int width);
 
 private:
     void allocate();
@@ -64,11 +73,8 @@ private:
     std::shared_ptr<TypedNeighbors> neighbors_for(const qnep::Model &model, const std::string &file);
     void check_charges_possible();
     void check_special_bonds();
-    void without_exceptions(const std::function<void()> &action);
     void update_neighbors();
     void share_with_ghosts(double *values);
-    /// Adds the ghosts' rows to their owners'; values: [n_total][width].
-    void sum_back_from_ghosts(double *values, int width);
     void write_summaries();
     void read_active_set();
     void add_forces();
@@ -76,16 +82,13 @@ private:
     void add_virials();
     void store_charges();
 
-    StageTimer timer_;
-    std::unique_ptr<SummaryFile> deviation_file_, grade_file_;
+    std::unique_ptr<SummaryFile> grade_file_;
     std::unique_ptr<qnep::ActiveSet> active_set_;  // of the model that drives the run
-    std::vector<double> deviations_;               // [n_owned]
     std::vector<double> grades_;                   // [n_owned]
     std::vector<double> born_charges_;             // [n_total][9]
-    bigint deviation_step_ = -1, grade_step_ = -1;
+    bigint grade_step_ = -1;
     bigint n_list_builds_ = -1;  // of LAMMPS, when the neighbours were last taken over
     bool is_evaluated_ = false;
-    double *ghost_values_ = nullptr;  // what forward and reverse communication work on
     int ghost_width_ = 1;
 };
 

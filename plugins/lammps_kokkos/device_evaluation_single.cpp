@@ -1,0 +1,13 @@
+#include "device_evaluation_impl.h"
+
+namespace qnep {
+
+using Device = Kokkos::DefaultExecutionSpace;
+using Host = Kokkos::DefaultHostExecutionSpace;
+
+template std::unique_ptr<DeviceEvaluation<Device>> make_evaluation_of<Device, float>(const Model &, double);
+#ifdef QNEP_KOKKOS_HAS_DEVICE
+template std::unique_ptr<DeviceEvaluation<Host>> make_evaluation_of<Host, float>(const Model &, double);
+#endif
+
+}  // namespace qnep

@@ -1,0 +1,457 @@
+#include "pair_qnep_kokkos.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "array_kernels.h"
+#include "atom_kokkos.h"
+#include "atom_masks.h"
+#include "comm.h"
+#include "domain.h"
+#include "error.h"
+#include "force.h"
+#include "kokkos.h"
+#include "neigh_list_kokkos.h"
+#include "neigh_request.h"
+#include "neighbor.h"
+#include "update.h"
+
+namespace LAMMPS_NS {
+
+namespace {
+
+/// Rows [0, n) of an array on the device as one on the host.
+template <class View>
+auto on_host(const View &view, int n) {
+    if constexpr (View::rank == 1) {
+        return Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), Kokkos::subview(view, std::make_pair(0, n)));
+    } else {
+        return Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(),
+                                                   Kokkos::subview(view, std::make_pair(0, n), Kokkos::ALL));
+    }
+}
+
+/// The counterpart of on_host; copies nothing where both are the same memory.
+template <class View, class HostView>
+void to_device(const View &view, const HostView &values) {
+    const auto n = std::make_pair(0, static_cast<int>(values.extent(0)));
+    if constexpr (View::rank == 1) {
+        Kokkos::deep_copy(Kokkos::subview(view, n), values);
+    } else {
+        Kokkos::deep_copy(Kokkos::subview(view, n, Kokkos::ALL), values);
+    }
+}
+
+}  // namespace
+
+template <class DeviceType>
+PairQNEPKokkos<DeviceType>::PairQNEPKokkos(LAMMPS *lammps): PairQNEP(lammps) {
+    if (lmp->kokkos == nullptr || lmp->kokkos->kokkos_exists == 0) {
+        error->all(FLERR, "pair_style qnep/kk: wanted a LAMMPS that was started with -k on, got one without");
+    }
+    if (!Kokkos::is_initialized()) {
+        error->all(FLERR,
+                   "pair_style qnep/kk: wanted the Kokkos library that this LAMMPS runs, got another one (compiled "
+                   "against Kokkos {}.{}.{}): build plugins/lammps_kokkos with the Kokkos_ROOT of this LAMMPS",
+                   KOKKOS_VERSION / 10000, KOKKOS_VERSION / 100 % 100, KOKKOS_VERSION % 100);
+    }
+    kokkosable = 1;
+    respa_enable = 0;
+    atomKK = static_cast<AtomKokkos *>(atom);
+    execution_space = ExecutionSpaceFromDevice<DeviceType>::space;
+    datamask_read = X_MASK | F_MASK | TYPE_MASK | Q_MASK | ENERGY_MASK | VIRIAL_MASK;
+    datamask_modify = F_MASK | Q_MASK | ENERGY_MASK | VIRIAL_MASK;
+}
+
+/// The keywords of the host style; `precision mixed` is another name of its `precision single`.
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::settings(int narg, char **arg) {
+    std::vector<char *> words(arg, arg + narg);
+    std::string single = "single";
+    for (std::size_t k = 1; k < words.size(); ++k) {
+        if (std::strcmp(words[k - 1], "precision") == 0 && std::strcmp(words[k], "mixed") == 0) {
+            words[k] = single.data();
+        }
+    }
+    PairQNEP::settings(narg, words.data());
+    if (settings_.grade_interval > 0) {
+        error->all(FLERR, "pair_style qnep/kk, keyword grade: wanted pair_style qnep, which has the extrapolation "
+                          "grade; qnep/kk has not");
+    }
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::coeff(int narg, char **arg) {
+    device_models_.clear();
+    PairQNEP::coeff(narg, arg);
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::init_style() {
+    if (force->newton_pair == 0) {
+        error->all(FLERR, "pair_style qnep/kk: wanted newton on, got newton off: give the option -pk kokkos newton on "
+                          "neigh half");
+    }
+    PairQNEP::init_style();
+    // The mesh of LAMMPS works on the host, but DomainKokkos makes its fractional coordinates on the device.
+    constexpr bool shares_memory =
+        Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename DeviceType::memory_space>::accessible;
+    if (!shares_memory && domain->triclinic != 0 && has_charges() && settings_.kspace == KSpaceMethod::pppm) {
+        error->all(FLERR, "pair_style qnep/kk on a device with its own memory: wanted kspace ewald or direct in a "
+                          "triclinic box, got kspace pppm");
+    }
+    NeighRequest *request = neighbor->find_request(this);
+    constexpr bool is_device = std::is_same_v<DeviceType, LMPDeviceType>;
+    request->set_kokkos_device(is_device);
+    request->set_kokkos_host(!is_device);
+    request->enable_full();
+    without_exceptions([&] { make_device_models(); });
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::make_device_models() {
+    device_models_.clear();
+    for (const auto &model : models_) {
+        DeviceModel made;
+        made.evaluation = qnep::make_device_evaluation<DeviceType>(model->model(), settings_.potential.precision,
+                                                                   settings_.potential.temperature);
+        if (model->model().has_charges()) {
+            made.reciprocal_sum = make_reciprocal_sum(lmp, settings_, model->model().ewald_alpha());
+        }
+        const std::vector<int> &types = model->neighbors().type_map();
+        made.type_map = Kokkos::View<int *, DeviceType>("qnep:type_map", types.size());
+        to_device(made.type_map, Kokkos::View<const int *, Kokkos::HostSpace>(types.data(), types.size()));
+        device_models_.push_back(std::move(made));
+    }
+}
+
+/// Arrays for as many atoms as LAMMPS has room for.
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::reserve() {
+    const auto n = static_cast<std::size_t>(atom->nmax);
+    if (packed_.extent(0) == n) {
+        return;
+    }
+    packed_ = {};
+    packed_ = decltype(packed_)(Kokkos::view_alloc("qnep:packed", Kokkos::WithoutInitializing), n);
+    charges_ = decltype(charges_)("qnep:charges", n);
+    charge_derivatives_ = Vector("qnep:charge_derivatives", n);
+    results_.site_energies = Vector("qnep:site_energies", n);
+    results_.coulomb_energies = Vector("qnep:coulomb_energies", n);
+    results_.potentials = Vector("qnep:potentials", n);
+    results_.forces = decltype(results_.forces)("qnep:forces", n);
+    results_.virials = {};
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::clear(bool wants_atom_virials) {
+    for (const Vector &array : {results_.coulomb_energies, results_.potentials}) {
+        Kokkos::deep_copy(array, 0.0);
+    }
+    Kokkos::deep_copy(results_.forces, 0.0);
+    if (!wants_atom_virials) {
+        results_.virials = {};
+    } else if (results_.virials.extent(0) != results_.forces.extent(0)) {
+        results_.virials = decltype(results_.virials)("qnep:virials", results_.forces.extent(0));
+    } else {
+        Kokkos::deep_copy(results_.virials, 0.0);
+    }
+}
+
+template <class DeviceType>
+qnep::DeviceAtoms<DeviceType> PairQNEPKokkos<DeviceType>::atoms_of(const DeviceModel &model) {
+    const auto *lists = static_cast<NeighListKokkos<DeviceType> *>(list);
+    qnep::DeviceAtoms<DeviceType> atoms;
+    atoms.n_owned = atom->nlocal;
+    atoms.n_total = atom->nlocal + atom->nghost;
+    atoms.n_lists = lists->inum;
+    atoms.owned = lists->d_ilist;
+    atoms.counts = lists->d_numneigh;
+    atoms.neighbors = lists->d_neighbors;
+    atoms.neighbor_mask = NEIGHMASK;
+    qnep::pack_atoms<DeviceType>(atoms.n_total, atomKK->k_x.template view<DeviceType>(),
+                                 atomKK->k_type.template view<DeviceType>(), model.type_map, packed_);
+    atoms.packed = packed_;
+    return atoms;
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::compute(int eflag, int vflag) {
+    ev_init(eflag, vflag);
+    atomKK->sync(execution_space, datamask_read);
+    const bool wants_atom_virials = vflag_atom != 0 || cvflag_atom != 0;
+    Totals totals;
+    timer_.start();
+    without_exceptions([&] { totals = evaluate(0, vflag_global != 0, wants_atom_virials); });
+    deviation_step_ = -1;
+    if (models_.front()->model().has_charges()) {
+        store_charges(atoms_);
+    }
+    add_forces();
+    atomKK->modified(execution_space, datamask_modify);
+    add_totals(totals);
+    add_atom_energies();
+    add_atom_virials();
+    write_deviations();
+}
+
+/// Leaves the results in results_ and charges_.
+template <class DeviceType>
+typename PairQNEPKokkos<DeviceType>::Totals PairQNEPKokkos<DeviceType>::evaluate(std::size_t k, bool wants_virial,
+                                                                                 bool wants_atom_virials) {
+    DeviceModel &model = device_models_[k];
+    const qnep::Model &parameters = models_[k]->model();
+    Totals totals;
+    reserve();
+    clear(wants_atom_virials);
+    const qnep::DeviceAtoms<DeviceType> atoms = atoms_of(model);
+    atoms_ = atoms;
+    evaluated_ = k;
+    timer_.lap(Stage::neighbors);
+    charges_.template modify<DeviceType>();
+    const Vector charges = charges_.template view<DeviceType>();
+    const qnep::NetworkSums sums = model.evaluation->network_pass(atoms, results_.site_energies, charges);
+    totals.site_energy = sums.energy;
+    timer_.lap(Stage::network);
+    const auto add_virial = [&](const qnep::ForceSums &from) {
+        for (int c = 0; c < 6; ++c) {
+            totals.virial[c] += from.virial[c];
+        }
+    };
+    Vector derivatives;
+    if (parameters.has_charges()) {
+        const bool has_coulomb_energy = neutralize(atoms, sums, totals);
+        timer_.lap(Stage::charges);
+        share_charges();
+        timer_.lap(Stage::communication);
+        if (has_coulomb_energy) {
+            add_reciprocal_sum(model, wants_virial, wants_atom_virials, totals);
+            timer_.lap(Stage::kspace);
+        }
+        if (has_coulomb_energy && parameters.charge_mode == 1) {
+            const qnep::ForceSums coulomb = model.evaluation->coulomb_pass(atoms, charges, results_);
+            totals.coulomb_energy += coulomb.energy;
+            add_virial(coulomb);
+            timer_.lap(Stage::charges);
+        }
+        remove_means(atoms, totals);
+        timer_.lap(Stage::communication);
+        derivatives = charge_derivatives_;
+    }
+    add_virial(model.evaluation->force_pass(atoms, derivatives, results_));
+    timer_.lap(Stage::forces);
+    return totals;
+}
+
+template <class DeviceType>
+bool PairQNEPKokkos<DeviceType>::neutralize(const qnep::DeviceAtoms<DeviceType> &atoms, const qnep::NetworkSums &sums,
+                                            Totals &totals) {
+    double all[3] = {sums.charge, sums.square, sums.n_atoms};
+    MPI_Allreduce(MPI_IN_PLACE, all, 3, MPI_DOUBLE, MPI_SUM, world);
+    totals.n_atoms = all[2];
+    if (totals.n_atoms == 0.0) {
+        return false;
+    }
+    const double shift = (settings_.total_charge - all[0]) / totals.n_atoms;
+    qnep::shift_charges<DeviceType>(atoms, shift, charges_.template view<DeviceType>());
+    const double mean_square = (all[1] + 2.0 * shift * all[0]) / totals.n_atoms + shift * shift;
+    return mean_square > negligible_square_charge;
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::share_charges() {
+    comm->forward_comm(this);
+    charges_.template sync<DeviceType>();
+}
+
+/// The solver works on the host, with positions and charges of the owned atoms.
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::add_reciprocal_sum(const DeviceModel &model, bool wants_virial,
+                                                    bool wants_atom_virials, Totals &totals) {
+    const int n = atom->nlocal;
+    const auto charges = on_host(charges_.template view<DeviceType>(), n);
+    const auto energies = on_host(results_.coulomb_energies, n);
+    const auto potentials = on_host(results_.potentials, n);
+    const auto forces = on_host(results_.forces, n);
+    const auto virials = on_host(results_.virials, wants_atom_virials ? n : 0);
+    qnep::ReciprocalOutput output;
+    output.site_energies = energies.data();
+    output.potentials = potentials.data();
+    output.forces = forces.data();
+    double whole_virial[9] = {};
+    double no_virials[9];  // a null pointer would mean: not wanted; ranks without atoms must not disagree about it
+    output.virial = wants_virial ? whole_virial : nullptr;
+    output.atom_virials = wants_atom_virials ? (n > 0 ? virials.data() : no_virials) : nullptr;
+    atomKK->sync(Host, X_MASK | TYPE_MASK);
+    model.reciprocal_sum->set_cell(cell_of(*domain));
+    model.reciprocal_sum->compute(n, n > 0 ? &atom->x[0][0] : nullptr, charges.data(), output);
+    for (int i = 0; i < n; ++i) {
+        totals.coulomb_energy += energies(i);
+        for (int d = 0; d < 3; ++d) {
+            totals.mesh_force[d] += forces(i, d);
+        }
+    }
+    static constexpr int row_major[6] = {0, 4, 8, 1, 2, 5};  // of xx yy zz xy xz yz
+    for (int c = 0; c < 6 && comm->me == 0; ++c) {
+        totals.virial[c] += whole_virial[row_major[c]];
+    }
+    to_device(results_.coulomb_energies, energies);
+    to_device(results_.potentials, potentials);
+    to_device(results_.forces, forces);
+    if (wants_atom_virials) {
+        to_device(results_.virials, virials);
+    }
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::remove_means(const qnep::DeviceAtoms<DeviceType> &atoms, const Totals &totals) {
+    double sums[4] = {totals.mesh_force[0], totals.mesh_force[1], totals.mesh_force[2],
+                      qnep::sum_of_potentials<DeviceType>(atoms, results_.potentials)};
+    MPI_Allreduce(MPI_IN_PLACE, sums, 4, MPI_DOUBLE, MPI_SUM, world);
+    const double inverse_count = totals.n_atoms > 0.0 ? 1.0 / totals.n_atoms : 0.0;
+    const double mean_potential = settings_.corrects_mean ? sums[3] * inverse_count : 0.0;
+    const double scale = settings_.removes_net_force ? inverse_count : 0.0;
+    qnep::subtract_means<DeviceType>(atoms, mean_potential, {sums[0] * scale, sums[1] * scale, sums[2] * scale},
+                                     results_.potentials, charge_derivatives_, results_.forces);
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::store_charges(const qnep::DeviceAtoms<DeviceType> &atoms) {
+    qnep::copy_charges<DeviceType>(atoms, charges_.template view<DeviceType>(),
+                                   atomKK->k_q.template view<DeviceType>());
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::add_forces() {
+    qnep::add_scaled<DeviceType>(atom->nlocal + atom->nghost, energy_unit_, results_.forces,
+                                 atomKK->k_f.template view<DeviceType>());
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::add_totals(const Totals &totals) {
+    if (eflag_global) {
+        eng_vdwl += energy_unit_ * totals.site_energy;
+        eng_coul += energy_unit_ * totals.coulomb_energy;
+    }
+    for (int c = 0; c < 6 && vflag_global; ++c) {
+        virial[c] += energy_unit_ * totals.virial[c];
+    }
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::add_atom_energies() {
+    if (!eflag_atom) {
+        return;
+    }
+    const auto sites = on_host(results_.site_energies, atom->nlocal);
+    const auto coulomb = on_host(results_.coulomb_energies, atom->nlocal);
+    for (int i = 0; i < atom->nlocal; ++i) {
+        eatom[i] += energy_unit_ * (sites(i) + coulomb(i));
+    }
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::add_atom_virials() {
+    static constexpr int row_major[9] = {0, 4, 8, 1, 2, 5, 3, 6, 7};  // of xx yy zz xy xz yz yx zx zy
+    if (!vflag_atom && !cvflag_atom) {
+        return;
+    }
+    const int n = atom->nlocal + atom->nghost;
+    const auto virials = on_host(results_.virials, n);
+    for (int i = 0; i < n; ++i) {
+        for (int c = 0; c < 9 && cvflag_atom; ++c) {
+            cvatom[i][c] += energy_unit_ * virials(i, row_major[c]);
+        }
+        for (int c = 0; c < 3 && vflag_atom; ++c) {
+            vatom[i][c] += energy_unit_ * virials(i, row_major[c]);
+            vatom[i][3 + c] += 0.5 * energy_unit_ * (virials(i, row_major[3 + c]) + virials(i, row_major[6 + c]));
+        }
+    }
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::write_deviations() {
+    if (!deviation_file_ || update->ntimestep % settings_.deviation_interval != 0) {
+        return;
+    }
+    const std::vector<int> &type_map = models_.front()->neighbors().type_map();
+    atomKK->sync(Host, TYPE_MASK);
+    std::vector<int> types(atom->nlocal);
+    for (int i = 0; i < atom->nlocal; ++i) {
+        types[i] = type_map[atom->type[i]];
+    }
+    deviation_file_->write(update->ntimestep, deviations(), types);
+}
+
+/// The driving model is not evaluated again if it was the last one.
+template <class DeviceType>
+const std::vector<double> &PairQNEPKokkos<DeviceType>::deviations() {
+    if (deviation_step_ == update->ntimestep) {
+        return deviations_;
+    }
+    timer_.start();
+    const int n = atom->nlocal + atom->nghost;
+    std::vector<std::vector<double>> all_forces;
+    for (std::size_t k = 0; k < models_.size(); ++k) {
+        if (k > 0 || evaluated_ != 0) {
+            without_exceptions([&] { evaluate(k, false, false); });
+        }
+        const auto forces = on_host(results_.forces, n);
+        all_forces.emplace_back(forces.data(), forces.data() + 3 * static_cast<std::size_t>(n));
+        sum_back_from_ghosts(all_forces.back().data(), 3);
+    }
+    deviations_ = force_deviations(all_forces, atom->nlocal);
+    deviation_step_ = update->ntimestep;
+    timer_.lap(Stage::deviation);
+    return deviations_;
+}
+
+template <class DeviceType>
+int PairQNEPKokkos<DeviceType>::pack_forward_comm(int n, int *atoms, double *buffer, int pbc_flag, int *pbc) {
+    charges_.sync_host();
+    ghost_values_ = charges_.view_host().data();
+    return PairQNEP::pack_forward_comm(n, atoms, buffer, pbc_flag, pbc);
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::unpack_forward_comm(int n, int first, double *buffer) {
+    charges_.sync_host();
+    ghost_values_ = charges_.view_host().data();
+    PairQNEP::unpack_forward_comm(n, first, buffer);
+    charges_.modify_host();
+}
+
+template <class DeviceType>
+int PairQNEPKokkos<DeviceType>::pack_forward_comm_kokkos(int n, DAT::tdual_int_1d atoms, DAT::tdual_xfloat_1d &buffer,
+                                                         int /*pbc_flag*/, int * /*pbc*/) {
+    qnep::gather_values<DeviceType>(n, atoms.template view<DeviceType>(), charges_.template view<DeviceType>(),
+                                    buffer.template view<DeviceType>());
+    return n;
+}
+
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::unpack_forward_comm_kokkos(int n, int first, DAT::tdual_xfloat_1d &buffer) {
+    qnep::place_values<DeviceType>(n, first, buffer.template view<DeviceType>(), charges_.template view<DeviceType>());
+    charges_.template modify<DeviceType>();
+}
+
+template <class DeviceType>
+double PairQNEPKokkos<DeviceType>::memory_usage() {
+    double bytes = PairQNEP::memory_usage();
+    for (const DeviceModel &model : device_models_) {
+        bytes += static_cast<double>(model.evaluation->bytes());
+    }
+    constexpr int numbers_per_atom = 4 + 2 + 1 + 3 + 3;  // packed_, charges_, derivatives, energies, potentials, forces
+    return bytes + static_cast<double>((numbers_per_atom * results_.forces.extent(0) + results_.virials.span()) *
+                                       sizeof(double));
+}
+
+template class PairQNEPKokkos<LMPDeviceType>;
+#ifdef LMP_KOKKOS_GPU
+template class PairQNEPKokkos<LMPHostType>;
+#endif
+
+}  // namespace LAMMPS_NS

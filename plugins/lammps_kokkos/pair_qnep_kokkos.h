@@ -1,0 +1,83 @@
+// pair_style qnep/kk: neuroevolution potentials with and without charges, evaluated by KOKKOS.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "device_evaluation.h"
+
+#include "kokkos_base.h"
+#include "kokkos_type.h"
+#include "pair_qnep.h"
+
+namespace LAMMPS_NS {
+
+/// Models, checks and the k-space solver are those of the host style; positions, neighbour lists, charges and forces
+/// stay on the device. What the reciprocal sum needs goes to the host and back in each step.
+template <class DeviceType>
+class PairQNEPKokkos : public PairQNEP, public KokkosBase {
+public:
+    typedef DeviceType device_type;  // the name that LAMMPS looks for
+
+    explicit PairQNEPKokkos(LAMMPS *lammps);
+
+    void settings(int narg, char **arg) override;
+    void coeff(int narg, char **arg) override;
+    void init_style() override;
+    void compute(int eflag, int vflag) override;
+    double memory_usage() override;
+    const std::vector<double> &deviations() override;
+
+    // Of the charges; on the host (as for the host style) or on the device, as LAMMPS chooses.
+    int pack_forward_comm(int n, int *atoms, double *buffer, int pbc_flag, int *pbc) override;
+    void unpack_forward_comm(int n, int first, double *buffer) override;
+    int pack_forward_comm_kokkos(int n, DAT::tdual_int_1d atoms, DAT::tdual_xfloat_1d &buffer, int pbc_flag,
+                                 int *pbc) override;
+    void unpack_forward_comm_kokkos(int n, int first, DAT::tdual_xfloat_1d &buffer) override;
+
+private:
+    using Vector = Kokkos::View<double *, DeviceType>;
+    using HostVector = typename Vector::HostMirror;
+
+    struct DeviceModel {
+        std::unique_ptr<qnep::DeviceEvaluation<DeviceType>> evaluation;
+        std::unique_ptr<qnep::ReciprocalSum> reciprocal_sum;
+        Kokkos::View<int *, DeviceType> type_map;  // [n_types + 1]
+    };
+
+    /// What a model gives for the atoms of this process, beside the arrays of results_.
+    struct Totals {
+        double site_energy = 0.0, coulomb_energy = 0.0;  // eV
+        double virial[6] = {};                           // eV
+        double n_atoms = 0.0;                            // of all processes
+        double mesh_force[3] = {};                       // eV/Å, this process's
+    };
+
+    void make_device_models();
+    void reserve();
+    void clear(bool wants_atom_virials);
+    qnep::DeviceAtoms<DeviceType> atoms_of(const DeviceModel &model);
+    Totals evaluate(std::size_t k, bool wants_virial, bool wants_atom_virials);
+    /// Shifts the charges to the total charge; false if all are zero.
+    bool neutralize(const qnep::DeviceAtoms<DeviceType> &atoms, const qnep::NetworkSums &sums, Totals &totals);
+    void add_reciprocal_sum(const DeviceModel &model, bool wants_virial, bool wants_atom_virials, Totals &totals);
+    /// Potentials without their mean and forces without the net force of the mesh.
+    void remove_means(const qnep::DeviceAtoms<DeviceType> &atoms, const Totals &totals);
+    void share_charges();
+    void store_charges(const qnep::DeviceAtoms<DeviceType> &atoms);
+    void add_forces();
+    void add_totals(const Totals &totals);
+    void add_atom_energies();
+    void add_atom_virials();
+    void write_deviations();
+
+    std::vector<DeviceModel> device_models_;
+    std::size_t evaluated_ = 0;  // index of the model whose results these are
+    qnep::DeviceResults<DeviceType> results_;
+    Kokkos::View<double *[4], Kokkos::LayoutRight, DeviceType> packed_;  // [n_total]
+    Kokkos::DualView<double *, DeviceType> charges_;                     // [n_total], e
+    Vector charge_derivatives_;                                          // [n_owned], V
+    qnep::DeviceAtoms<DeviceType> atoms_;                                // of the last evaluation
+};
+
+}  // namespace LAMMPS_NS

@@ -1,0 +1,196 @@
+"""One LAMMPS with KOKKOS, in which the host style and the Kokkos style are compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+ROOT = Path(__file__).resolve().parents[2]
+TIME_LIMIT = 300  # s; a run takes one or two, so this is a hang
+
+
+@dataclass
+class KokkosBuild:
+    """What the tests run."""
+
+    lmp: str
+    plugins: str  # folder
+    options: list[str]  # of lmp, that switch KOKKOS on
+
+
+def newest_source() -> float:
+    """When a source of the plugin was changed last."""
+    folders = [
+        ROOT / "plugins" / "lammps_kokkos",
+        ROOT / "plugins" / "lammps",
+        ROOT / "src" / "core",
+    ]
+    return max(path.stat().st_mtime for folder in folders for path in folder.glob("*.*"))
+
+
+def from_cache() -> tuple[str, str]:
+    """Program and plugin folder that scripts/build_lammps_kokkos.py made; skips the tests if it has not."""
+    environment = {**os.environ}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "build_lammps_kokkos.py"), "--find"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if found.returncode != 0:
+        pytest.skip(f"needs a LAMMPS with KOKKOS (make test-kokkos): {found.stderr.strip()}")
+    parts = dict(line.split("=", 1) for line in found.stdout.splitlines())
+    plugin = Path(parts["plugin"]) / "qnepkkplugin.so"
+    if plugin.stat().st_mtime < newest_source():
+        pytest.skip(f"{plugin} is older than its sources: make test-kokkos builds it")
+    return parts["lmp"], parts["plugin"]
+
+
+@pytest.fixture(scope="session")
+def kokkos_build() -> KokkosBuild:
+    """From QNEP_KOKKOS_LAMMPS and QNEP_KOKKOS_PLUGIN, or from the cache of the build script."""
+    lmp = os.environ.get("QNEP_KOKKOS_LAMMPS")
+    if lmp:
+        plugins = os.environ.get("QNEP_KOKKOS_PLUGIN")
+        assert plugins, "QNEP_KOKKOS_LAMMPS wants QNEP_KOKKOS_PLUGIN: the folder of qnepkkplugin.so"
+    else:
+        lmp, plugins = from_cache()
+    options = shlex.split(os.environ.get("QNEP_KOKKOS_OPTIONS", "-k on t 2 -sf kk"))
+    return KokkosBuild(lmp, plugins, options)
+
+
+@dataclass
+class Run:
+    """What a run left behind."""
+
+    status: int
+    screen: str
+    folder: Path
+
+    def value(self, name: str) -> np.ndarray:
+        """Numbers of the line ``NAME: ...`` that the script printed."""
+        found = re.search(rf"^{name}:(.*)$", self.screen, re.MULTILINE)
+        assert found is not None, f"no line {name}: in\n{self.screen}"
+        return np.array([float(word) for word in found[1].split()])
+
+    def table(self, file: str = "atoms.dump") -> np.ndarray:
+        """Last frame of a sorted dump, without the id."""
+        lines = (self.folder / file).read_text().split("ITEM: ATOMS")[-1].splitlines()[1:]
+        return np.array([[float(word) for word in line.split()] for line in lines])[:, 1:]
+
+    def thermo(self) -> np.ndarray:
+        """Rows of the last thermo output."""
+        blocks = re.findall(r"^ *Step .*\n((?:[ \d.eE+-]+\n)+)", self.screen, re.MULTILINE)
+        return np.array([[float(w) for w in line.split()] for line in blocks[-1].splitlines()])
+
+
+@pytest.fixture
+def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
+    """Run a script with the host style or with the Kokkos style; none is left behind."""
+    from qnep.lammps.mpi import mpi_launcher
+
+    def run(
+        script: str,
+        kokkos: bool = True,
+        n_ranks: int = 1,
+        options: list[str] | None = None,
+        plugins: str = kokkos_build.plugins,
+    ) -> Run:
+        (tmp_path / "in.test").write_text(script)
+        command = [kokkos_build.lmp, "-in", "in.test", "-log", "none"]
+        if options is not None:
+            command += options
+        elif kokkos:
+            command += kokkos_build.options
+        if n_ranks > 1:
+            command = [mpi_launcher(), "-n", str(n_ranks), *command]
+        environment = {**os.environ, "LAMMPS_PLUGIN_PATH": plugins, "OMP_NUM_THREADS": "1"}
+        environment |= {"OMP_PROC_BIND": "false"}
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            screen, _ = process.communicate(timeout=TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            screen, _ = process.communicate()
+            pytest.fail(f"hang: {n_ranks} ranks did not end within {TIME_LIMIT} s\n{screen}")
+        return Run(process.returncode, screen, tmp_path)
+
+    return run
+
+
+EVALUATION = """
+units {units}
+atom_style charge
+boundary {boundary}
+newton on
+read_data system.data
+pair_style {style}
+pair_coeff * * {coefficients}
+compute energies all pe/atom
+compute virials all stress/atom NULL virial
+compute centroid all centroid/stress/atom NULL virial
+compute virial all pressure NULL virial
+thermo_style custom step pe c_virial[1]
+dump atoms all custom 1 atoms.dump id fx fy fz q c_energies c_virials[*] c_centroid[*]
+dump_modify atoms sort id format float %.17g
+run 0
+print "STYLE: {style}"
+print "ENERGY: $(pe:%.17g)"
+print "VIRIAL: $(c_virial[1]:%.17g) $(c_virial[2]:%.17g) $(c_virial[3]:%.17g) &
+$(c_virial[4]:%.17g) $(c_virial[5]:%.17g) $(c_virial[6]:%.17g)"
+"""
+
+
+@pytest.fixture
+def evaluate(run: Callable[..., Run]) -> Callable[..., dict]:
+    """One force evaluation of system.data; energies and forces in units of LAMMPS, virials in its pressure units."""
+
+    def evaluate(
+        style: str,
+        coefficients: str,
+        kokkos: bool = True,
+        n_ranks: int = 1,
+        units: str = "metal",
+        boundary: str = "p p p",
+    ) -> dict:
+        script = EVALUATION.format(
+            style=style, coefficients=coefficients, units=units, boundary=boundary
+        )
+        done = run(script, kokkos, n_ranks)
+        assert done.status == 0, done.screen
+        rows = done.table()
+        return {
+            "energy": done.value("ENERGY"),
+            "virial": done.value("VIRIAL"),
+            "forces": rows[:, 0:3],
+            "charges": rows[:, 3],
+            "energies": rows[:, 4],
+            "stresses": rows[:, 5:11],
+            "centroid": rows[:, 11:20],
+            "screen": done.screen,
+        }
+
+    return evaluate

@@ -1,0 +1,79 @@
+"""What the Kokkos style cannot do ends with a sentence."""
+
+from __future__ import annotations
+
+import pytest
+from kokkos_systems import ELEMENTS, write_system
+
+SCRIPT = """
+units metal
+atom_style {atom_style}
+{before}
+read_data system.data
+pair_style {style}
+pair_coeff * * nep.txt Na C O
+{after}
+run 0
+"""
+ON = ["-k", "on", "t", "1", "-sf", "kk"]
+
+WRONG: dict[str, tuple[dict, list[str], str]] = {
+    "Kokkos is off": (
+        {"style": "qnep/kk"},
+        [],
+        "pair_style qnep/kk: wanted a LAMMPS that was started with -k on, got one without",
+    ),
+    "newton off": ({}, [*ON, "-pk", "kokkos", "newton", "off"], "wanted newton on, got newton off"),
+    "grade": (
+        {"style": "qnep grade set.txt grade.txt 1"},
+        ON,
+        "qnep/kk, keyword grade: wanted pair_style qnep",
+    ),
+    "precision": (
+        {"style": "qnep precision half"},
+        ON,
+        "keyword precision: wanted double or single, got half",
+    ),
+    "second k-space": (
+        {"after": "set type 1 charge 0.1\nset type 2 charge -0.1\nkspace_style pppm 1e-5"},
+        ON,
+        "brings its own k-space solver (keyword kspace): wanted kspace_style none",
+    ),
+    "quantities of atoms": (
+        {"after": "compute v all qnep/atom potential"},
+        ON,
+        "compute qnep/atom: wanted one pair_style qnep, got pair_style qnep/kk",
+    ),
+    "two atoms at one place": (
+        {
+            "after": "group first id 1\nset group first x 1.0 y 1.0 z 1.0\nset atom 2 x 1.0 y 1.0 z 1.0"
+        },
+        ON,
+        "are at the same place",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input(case, run, tmp_path):
+    changes, options, message = WRONG[case]
+    write_system(tmp_path, charge_mode=2)
+    defaults = {"atom_style": "charge", "before": "", "style": "qnep", "after": ""}
+    done = run(SCRIPT.format(**{**defaults, **changes}), options=options)
+    text = " ".join(done.screen.split())
+    assert done.status != 0, text
+    assert message in text, text
+
+
+def test_plain_atom_style(run, tmp_path):
+    """Models without charges need none."""
+    from ase.io.lammpsdata import read_lammps_data, write_lammps_data
+
+    write_system(tmp_path, charge_mode=0)
+    path = tmp_path / "system.data"
+    atoms = read_lammps_data(path, atom_style="charge", units="metal")
+    write_lammps_data(path, atoms, specorder=ELEMENTS.split(), masses=True, units="metal")
+    script = SCRIPT.format(atom_style="atomic", before="", style="qnep", after="")
+    script += 'print "ENERGY: $(pe:%.17g)"\n'
+    energies = [run(script, kokkos).value("ENERGY")[0] for kokkos in (False, True)]
+    assert energies[1] == pytest.approx(energies[0], rel=1e-12)
