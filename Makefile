@@ -1,5 +1,5 @@
 # One runner. Every target makes what it needs, from a fresh clone on: `make demo`, `make test`, `make test-long`,
-# `make lint`, `make format`, `make docs`, `make bench`, `make wheel`, `make clean`.
+# `make lint`, `make format`, `make docs`, `make bench`, `make bench-learn`, `make wheel`, `make clean`.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ CPP_FILES := $(shell find src plugins -name '*.cpp' -o -name '*.h')
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test test-long test-kokkos lint format docs bench wheel check-system clean
+.PHONY: demo test test-long test-kokkos lint format docs bench bench-learn wheel check-system clean
 
 # --- the environment ---------------------------------------------------------------------------------------------
 
@@ -90,6 +90,10 @@ docs: $(VENV)/stamp-docs
 
 bench: $(VENV)/stamp-package
 	$(BIN)/python benchmarks/run.py
+
+# Ab initio dynamics against the three policies of the learner; QNEP_BENCH_LEARN_STEPS sets the length.
+bench-learn: $(VENV)/stamp-package
+	$(BIN)/python benchmarks/run.py learn
 
 wheel: $(VENV)/stamp-tools
 	$(PIP) install build
