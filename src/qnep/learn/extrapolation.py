@@ -31,8 +31,8 @@ class ActiveSet:
     """For every element the environments that span the training data, and the grade of others with respect to them.
 
     The feature vector is extended by a constant one. For the square matrix A whose rows are the chosen vectors, the
-    grade of a vector b is the largest component of |b A⁻¹|: up to one (within SWAP_GAIN) for all training data, larger
-    outside.
+    grade of a vector b is the largest component, by size, of ``b A⁻¹``: up to one (within SWAP_GAIN) for all training
+    data, larger outside.
 
     Parameters
     ----------

@@ -100,6 +100,8 @@ class Look:
 class Start:
     """The first training set.
 
+    Parameters
+    ----------
     n_perturbed : copies of each structure with atoms moved at random and the cell strained.
     amplitude : Å, standard deviation of the moves.
     strain : largest component of the strain.
@@ -132,6 +134,8 @@ class Start:
 class Parts:
     """What a loop is made of.
 
+    Parameters
+    ----------
     atoms : the structure that the run begins with.
     reference, trainer : label and train.
     policy : decides.

@@ -15,6 +15,8 @@ REMEDY = "enlarge the start set, or lower timestep and temperature"
 class OnTheFly:
     """One run driven by the models; the reference is asked when they are uncertain about something new.
 
+    Parameters
+    ----------
     n_steps : length of the run.
     retrain_after : labels after which the models are trained.
     retrain_error : eV/Å, a true error above which they are trained at once.

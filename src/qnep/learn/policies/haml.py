@@ -19,6 +19,8 @@ from qnep.learn.policies.window import (
 class Alternating:
     """The models drive until the gate breaks; then the reference drives through a window, and the models are trained.
 
+    Parameters
+    ----------
     n_steps : length of the run, both drivers together.
     window : steps of the reference after a break.
     keep_every : steps between two frames of the window that may be trained on; those of which the similarity screen

@@ -13,6 +13,8 @@ from qnep.learn.policies.window import check_counts, continue_window, finish, go
 class InterfaceReactor:
     """Repeats runs from the start structure until one of `n_steps` passes without an alarm.
 
+    Parameters
+    ----------
     n_steps : length of the run that must be stable.
     first_steps : length that is asked for at first.
     growth : factor by which the length grows when a run has reached it.
