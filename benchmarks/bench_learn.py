@@ -52,7 +52,7 @@ check_interval = 10
 write_interval = {STRIDE}
 
 [start]
-n_perturbed = 20
+n_perturbed = 30
 amplitude = 0.05
 
 [reference]
@@ -91,15 +91,15 @@ POLICIES = {
         "members": 2,
     },
     "haml": {
-        "tolerated_error": 1.0,
-        "gates": "threshold = [1.3, 1.05, 10.0]",
-        "options": "window = 10\nkeep_every = 5",
+        "tolerated_error": 1.5,
+        "gates": "threshold = [1.3, 1.1, 10.0]",
+        "options": "window = 10\nkeep_every = 2",
         "members": 1,
     },
     "interface-reactor": {
         "tolerated_error": 2.0,
-        "gates": "",
-        "options": "first_steps = 100\ngrowth = 4.0\nrewind_steps = 20\nwindow = 10\nkeep_every = 5",
+        "gates": "threshold = [0.8, 0.2, 2.0]",
+        "options": "first_steps = 100\ngrowth = 4.0\nrewind_steps = 20\nwindow = 10\nkeep_every = 2",
         "members": 2,
     },
 }
@@ -387,7 +387,7 @@ def _learner_with_pool(folder: Path, model: Path, n_labels: int) -> Learner:
         options="",
         members=1,
     )
-    text = text.replace("n_perturbed = 20", f'models = ["{model}"]')
+    text = text.replace("n_perturbed = 30", f'models = ["{model}"]')
     text = text.replace(f"n_steps = {N_STEPS}", "n_steps = 1000000000")
     # Any fast reference: only the loop is timed, and no limit may refuse its labels.
     fast = "ase.calculators.emt:EMT"
