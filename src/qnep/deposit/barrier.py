@@ -28,6 +28,11 @@ STATE_FILE = "barrier.json"
 START_FRAME = "start.dump"
 BIASING_ACTIONS = ("METAD", "OPES_METAD", "OPES_METAD_EXPLORE", "RESTRAINT", "EXTERNAL")
 OUTPUT_FILES = ("COLVAR", "HILLS", "KERNELS")
+GROWING, STATIC = (
+    "plumed.dat",
+    "static.dat",
+)  # PLUMED files of a walker while hills are added, and after
+NEVER = "1000000000"  # steps
 
 
 class BarrierError(ValueError):
@@ -92,9 +97,13 @@ class BarrierRun:
     @classmethod
     def start(
         cls, folder: str | Path, frame: Frame, plumed_file: str | Path, force_field: ForceField, dynamics: Dynamics,
-        program: LammpsProgram, walkers: int = 1, pieces: int = 10, time_ps: float = 100.0,
+        program: LammpsProgram, walkers: int = 1, pieces: int = 10, time_ps: float = 100.0, production: float = 0.5,
     ) -> BarrierRun:  # fmt: skip
         """Set a run up: `time_ps` per walker, in pieces after each of which it can be taken up again.
+
+        The last part of the run, `production` (0 to 1, rounded to pieces), adds no more hills: only a bias that does
+        not change can be taken out of the samples exactly, and only then do blocks of time show the whole error. Biases
+        other than METAD run as they are.
 
         Raises
         ------
@@ -110,6 +119,8 @@ class BarrierRun:
             raise BarrierError(
                 f"needs at least one walker and one piece, got {walkers} and {pieces}"
             )
+        if not 0 <= production < 1:
+            raise BarrierError(f"production must be a part of the run, 0 to 1, got {production}")
         unknown = sorted(set(frame.symbols) - set(force_field.elements))
         if unknown:
             raise BarrierError(f"the force field does not know {' '.join(unknown)}")
@@ -122,11 +133,17 @@ class BarrierRun:
             place.mkdir()
             write_frame(place / START_FRAME, frame)
             instructions = _for_walker(read_plumed_input(plumed_file), walker, walkers, dynamics)
-            write_plumed_input(place / "plumed.dat", instructions, f"walker {walker} of {walkers}")
+            title = f"walker {walker} of {walkers}"
+            write_plumed_input(place / GROWING, instructions, title)
+            write_plumed_input(
+                place / STATIC, _without_new_hills(instructions), title + ", no new hills"
+            )
+        grows = any(one.action == "METAD" for one in read_plumed_input(plumed_file))
+        n_growing = pieces - (min(round(production * pieces), pieces - 1) if grows else 0)
         state = {
             "columns": asdict(columns), "force_field": asdict(force_field), "dynamics": asdict(dynamics),
             "program": asdict(program), "walkers": walkers, "pieces": pieces,
-            "steps": max(1, dynamics.steps(time_ps) // pieces), "done": 0, "sizes": {},
+            "steps": max(1, dynamics.steps(time_ps) // pieces), "done": 0, "sizes": {}, "growing": n_growing,
         }  # fmt: skip
         _save(folder, state)
         return cls(folder)
@@ -147,6 +164,14 @@ class BarrierRun:
     @property
     def colvars(self) -> list[Path]:
         return [self.folder / f"walker_{k}" / "COLVAR" for k in range(self.state["walkers"])]
+
+    @property
+    def static_from_ps(self) -> float:
+        """Time from which the bias no longer changes, ps; 0 if it grows all the time or never did."""
+        growing = self.state.get("growing", self.state["pieces"])
+        if growing == self.state["pieces"]:
+            return 0.0
+        return growing * self.state["steps"] * self.state["dynamics"]["timestep_fs"] / 1000
 
     @property
     def hills(self) -> list[Path]:
@@ -192,6 +217,10 @@ class BarrierRun:
                 line.replace("outfile plumed.log", "outfile plumed.log restart yes")
                 for line in lines
             ]
+        if done >= self.state.get("growing", self.state["pieces"]):
+            lines = [
+                line.replace(f"plumedfile {GROWING}", f"plumedfile {STATIC}") for line in lines
+            ]
         text = "\n".join([*lines, f"run {steps}", end_line(force_field)]) + "\n"
         program.run(text, folder)
         (folder / END_FRAME).replace(folder / f"piece_{done:03d}.dump")
@@ -211,6 +240,18 @@ def _for_walker(
             WALKERS_ID=str(walker),
             WALKERS_DIR="../hills",
             WALKERS_RSTRIDE=one.get("PACE", "100"),
+        )
+        if one.action == "METAD"
+        else one
+        for one in instructions
+    ]
+
+
+def _without_new_hills(instructions: list[Instruction]) -> list[Instruction]:
+    """The same with hills that are read, all walkers' alike, and never added to."""
+    return [
+        one.with_keywords(
+            PACE=NEVER, **({"WALKERS_RSTRIDE": NEVER} if one.get("WALKERS_N") else {})
         )
         if one.action == "METAD"
         else one

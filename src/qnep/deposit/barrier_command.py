@@ -47,6 +47,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--pieces", type=int, default=10, help="in which the run can be taken up again"
     )
+    parser.add_argument(
+        "--production",
+        type=float,
+        default=0.5,
+        help="part of the run, at its end, that adds no more hills and makes the profile; 0: the whole run does",
+    )
     for name, meaning in {
         "temperature": "K",
         "timestep_fs": "fs",
@@ -78,20 +84,26 @@ def register(subparsers: Any) -> None:
     )
     group.add_argument("--blocks", type=int, default=5, help="of time, for the errors")
     group.add_argument(
-        "--discard", type=float, default=0.2, help="part of the run left out at its start"
+        "--discard",
+        type=float,
+        help="part left out at the start of what counts; default: 0.2 while the bias grows, else 0",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run or resume, then write table and figure and print the barrier."""
-    colvars, hills, plumed_file, temperature = _finished_files(options)
+    colvars, hills, plumed_file, temperature, start_ps = _finished_files(options)
     columns = find_columns(plumed_file, options.variable)
     samples = [
-        read_samples(path, columns.variable, columns.bias, columns.walls) for path in colvars
+        read_samples(path, columns.variable, columns.bias, columns.walls, start_ps)
+        for path in colvars
     ]
+    discard = options.discard
+    if discard is None:
+        discard = 0.0 if start_ps else 0.2
     profile = reweighted_profile(
-        samples, columns.variable, temperature, options.blocks, discard=options.discard
+        samples, columns.variable, temperature, options.blocks, discard=discard
     )
     summed = None
     if hills and columns.variable in hills[0].read_text().partition("\n")[0].split():
@@ -107,12 +119,15 @@ def run(options: argparse.Namespace) -> None:
     print(f"table {options.folder / TABLE}, figure {options.folder / FIGURE}")
 
 
-def _finished_files(options: argparse.Namespace) -> tuple[list[Path], list[Path], Path, float]:
+def _finished_files(
+    options: argparse.Namespace,
+) -> tuple[list[Path], list[Path], Path, float, float]:
+    """COLVAR and HILLS files, the PLUMED file that made them, the temperature (K), and from when they count (ps)."""
     if options.colvar:
         if options.plumed is None:
             raise ValueError("--colvar needs the --plumed file that made it")
         options.folder.mkdir(parents=True, exist_ok=True)
-        return options.colvar, options.hills or [], options.plumed, options.temperature
+        return options.colvar, options.hills or [], options.plumed, options.temperature, 0.0
     barrier_run = BarrierRun(options.folder) if options.resume else _start(options)
     barrier_run.run(lambda done, pieces: print(f"piece {done} of {pieces} done", flush=True))
     plumed_file = options.folder / "walker_0" / "plumed.dat"
@@ -121,6 +136,7 @@ def _finished_files(options: argparse.Namespace) -> tuple[list[Path], list[Path]
         barrier_run.hills,
         plumed_file,
         barrier_run.state["dynamics"]["temperature"],
+        barrier_run.static_from_ps,
     )
 
 
@@ -143,6 +159,7 @@ def _start(options: argparse.Namespace) -> BarrierRun:
         options.walkers,
         options.pieces,
         options.time_ps,
+        options.production,
     )
 
 

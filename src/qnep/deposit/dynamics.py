@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from qnep.deposit.engine import ForceField
 from qnep.deposit.frame import COLUMNS
@@ -32,6 +33,10 @@ class Dynamics:
     dump_ps: float = 1.0
     seed: int = 1
     frozen: tuple[int, ...] = ()
+
+    # Noise without a net force keeps a large periodic system in its place. It cools whatever is held in space (frozen
+    # atoms, a bias on a position) by one part in the number of atoms: in a molecule that is a wrong temperature.
+    holds_centre: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self._require_positive("temperature", "timestep_fs", "damping_ps", "dump_ps")
@@ -101,7 +106,8 @@ def _integration(dynamics: Dynamics, pbc: Sequence[bool], noise: int) -> list[st
             "group mobile subtract all frozen",
         ]
     bath = f"{dynamics.temperature} {dynamics.temperature} {dynamics.damping_ps}"
-    lines += [f"fix motion {group} nve", f"fix bath {group} langevin {bath} {seed} zero yes"]
+    zero = "yes" if dynamics.holds_centre and not dynamics.frozen else "no"
+    lines += [f"fix motion {group} nve", f"fix bath {group} langevin {bath} {seed} zero {zero}"]
     for axis, periodic in zip("xyz", pbc):
         if not periodic:
             lines.append(f"fix wall_{axis} all wall/reflect {axis}lo EDGE {axis}hi EDGE")

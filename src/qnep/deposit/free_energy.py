@@ -75,7 +75,9 @@ def read_colvar(path: str | Path) -> dict[str, np.ndarray]:
     return dict(zip(names, np.array(list(rows.values())).T))
 
 
-def read_samples(path: str | Path, variable: str, bias: str, others: Sequence[str] = ()) -> Samples:
+def read_samples(
+    path: str | Path, variable: str, bias: str, others: Sequence[str] = (), start_ps: float = 0.0
+) -> Samples:
     """Read the columns of a COLVAR file that reweighting needs.
 
     Parameters
@@ -83,6 +85,7 @@ def read_samples(path: str | Path, variable: str, bias: str, others: Sequence[st
     variable : column of the collective variable.
     bias : column of the bias that drove it (``label.rbias`` of METAD with CALC_RCT, else ``label.bias``), eV.
     others : columns of static biases beside it, as walls, whose effect is taken out as well, eV.
+    start_ps : time after which lines count, ps.
 
     Raises
     ------
@@ -92,9 +95,9 @@ def read_samples(path: str | Path, variable: str, bias: str, others: Sequence[st
     for name in (variable, bias, *others):
         if name not in columns:
             raise ValueError(f"{path} has no column {name!r}: it has {', '.join(columns)}")
-    return Samples(
-        columns["time"], columns[variable], columns[bias] + sum(columns[name] for name in others)
-    )
+    counts = columns["time"] > start_ps if start_ps else np.ones(len(columns["time"]), dtype=bool)
+    total = columns[bias] + sum(columns[name] for name in others)
+    return Samples(columns["time"][counts], columns[variable][counts], total[counts])
 
 
 def reweighted_profile(

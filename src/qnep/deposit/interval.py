@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from qnep.deposit.dynamics import THERMO, Dynamics, end_line, setup_lines
 from qnep.deposit.engine import ForceField
@@ -39,6 +40,8 @@ class Protocol(Dynamics):
     source : ``"electrolyte"`` or ``"reservoir"`` (a neutral Na comes in on the far side for each one carried).
     choice : ``"nearest"``, ``"random"`` or ``"least-coordinated"``.
     """
+
+    holds_centre: ClassVar[bool] = True
 
     interval_ps: float = 100.0
     equilibration_ps: float = 1.0
