@@ -61,20 +61,6 @@ class DynamicsSettings:
 
 
 @dataclass(frozen=True)
-class StartSettings:
-    """As in `Start`; structures and models are files."""
-
-    n_perturbed: int = 10
-    amplitude: float = 0.1
-    strain: float = 0.02
-    md_steps: int = 0
-    md_temperature: float = 600.0
-    md_stride: int = 10
-    structures: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class ReferenceSettings:
     """Backend of the labels, limits of one label, eV/Å, and of its wall time, s."""
 
@@ -215,11 +201,12 @@ def make_learner(configuration: Configuration, resume: bool) -> Learner:
     return Learner(parts, configuration.output, configuration.digest, resume)
 
 
-def _build(kind: type, configuration: Configuration, name: str) -> Any:
-    """Return the typed object of a table."""
+def _build(kind: type, configuration: Configuration, name: str, **own: Any) -> Any:
+    """Return the typed object of a table; `own` replaces what the file says, None leaves it out."""
     from qnep.train.settings import build_from_table
 
-    table = configuration.tables.get(name, {})
+    table = {**configuration.tables.get(name, {}), **own}
+    table = {key: value for key, value in table.items() if value is not None}
     return build_from_table(kind, table, f"{configuration.path}, [{name}]")
 
 
@@ -245,26 +232,29 @@ def _read_structure(path: Path, elements: Sequence[str]) -> Atoms:
 
 
 def _make_start(configuration: Configuration, elements: Sequence[str]) -> Start:
-    folder = configuration.path.parent
-    values = vars(_build(StartSettings, configuration, "start"))
-    structures = tuple(_read_structure(folder / name, elements) for name in values["structures"])
-    models = tuple(folder / name for name in values["models"])
-    return Start(**{**values, "structures": structures, "models": models})
+    table = configuration.tables.get("start", {})
+    files = {}
+    for key in ("structures", "models"):
+        names = table.get(key, [])
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"{key} of [start] must be a list of files, got {names!r}")
+        files[key] = [configuration.path.parent / name for name in names]
+    structures = [_read_structure(path, elements) for path in files["structures"]]
+    return _build(Start, configuration, "start", structures=structures, models=files["models"])
 
 
 def _make_lammps(configuration: Configuration) -> LammpsSettings | None:
     """Return how LAMMPS drives, or None if ASE does."""
-    table = dict(configuration.tables.get("exploration", {}))
-    engine = table.pop("engine", "ase")
+    table = configuration.tables.get("exploration", {})
+    engine = table.get("engine", "ase")
     if engine not in ("ase", "lammps"):
         raise ValueError(f"engine of [exploration] must be ase or lammps, got {engine!r}")
-    if engine == "ase" and table:
-        raise ValueError(f'[exploration] has {", ".join(table)} but not engine = "lammps"')
+    others = ", ".join(sorted(table.keys() - {"engine"}))
+    if engine == "ase" and others:
+        raise ValueError(f'[exploration] has {others} but not engine = "lammps"')
     if engine == "ase":
         return None
-    return _build(
-        LammpsSettings, Configuration(configuration.path, {"exploration": table}), "exploration"
-    )
+    return _build(LammpsSettings, configuration, "exploration", engine=None)
 
 
 def _gates(configuration: Configuration, temperature: float) -> dict[str, Any]:
@@ -300,10 +290,10 @@ def _check_committee(uncertainty: str, n_members: int, models: Sequence[Path]) -
 
 def _make_reference(configuration: Configuration, elements: Sequence[str]) -> Reference:
     """Return the reference with its pool; `settings` of the table change the preset of the backend."""
-    table = dict(configuration.tables.get("reference", {}))
-    changes = table.pop("settings", {})
-    bare = Configuration(configuration.path, {"reference": table})
-    settings: ReferenceSettings = _build(ReferenceSettings, bare, "reference")
+    changes = configuration.tables.get("reference", {}).get("settings", {})
+    settings: ReferenceSettings = _build(
+        ReferenceSettings, configuration, "reference", settings=None
+    )
     configuration.output.mkdir(parents=True, exist_ok=True)
     name = configuration.tables.get("pool")
     path = configuration.path.parent / name if name else configuration.output / "pool.db"
