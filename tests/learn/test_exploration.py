@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +217,20 @@ def learn(path: Path, resume: bool = False, most_events: int = 10**9) -> State:
         learner.reference.close()
 
 
+def _kill_while_lammps_runs(path: Path) -> None:
+    command = [sys.executable, "-m", "qnep.cli", "learn", str(path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        if list((path.parent / "run" / "exploration").glob("*/in.lammps.screen")):
+            break
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not State.load(path.parent / "run").is_done
+
+
 def decisions(path: Path) -> list[dict]:
     return list(read_decisions(path.parent / "run"))
 
@@ -237,7 +255,7 @@ def test_haml_breaks_on_the_grade_that_lammps_calculates(finished):
 
 
 def test_a_broken_off_run_on_lammps_makes_the_same_decisions(finished, make_configuration):
-    """Left after every third event, in the middle of a stretch too, and resumed; with models that stay."""
+    """Killed -9 while LAMMPS runs, then left after every third event, in the middle of a stretch too; models stay."""
     folder = finished("aofl", ENGINE).parent / "run"
     tables = {
         "exploration": ENGINE,
@@ -247,8 +265,8 @@ def test_a_broken_off_run_on_lammps_makes_the_same_decisions(finished, make_conf
     }
     whole, path = (make_configuration("aofl", name, **tables) for name in ("whole", "broken"))
     learn(whole)
-    state = learn(path, most_events=1)
-    in_stretch = state.exploration is not None
+    _kill_while_lammps_runs(path)
+    state, in_stretch = State(""), False
     for _ in range(50):
         if state.is_done:
             break
