@@ -85,9 +85,11 @@ def take(dynamics, exploration, limit=1e9, most_steps=1000):
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-def test_frames_hold_what_the_calculators_say_there(models, tmp_path):
+@pytest.mark.parametrize("command", ["lmp", pytest.param("mpirun -n 2 lmp", marks=pytest.mark.mpi)])
+def test_frames_hold_what_the_calculators_say_there(models, tmp_path, command):
     """Positions turned back, forces without the thermostat's, energy, and the deviation of the committee."""
-    dynamics, exploration = explore(salt(), models, tmp_path)
+    settings = LammpsSettings(command, stretch_steps=20, kspace="direct")
+    dynamics, exploration = explore(salt(), models, tmp_path, settings=settings)
     before = dynamics.atoms.copy()
     frames = [take(dynamics, exploration) for _ in range(3)]
     assert [frame.step for frame in frames] == [5, 10, 15]
