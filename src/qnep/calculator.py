@@ -93,6 +93,26 @@ def _open(source: ModelSource | dict[str, str]) -> tuple[Model, str | None]:
     return Model.read(str(source)), str(Path(source).resolve())
 
 
+def mechanical_results(
+    energy: float, forces: np.ndarray, virial: np.ndarray | None, volume: float
+) -> dict[str, Any]:
+    """Results under ASE's names.
+
+    Parameters
+    ----------
+    energy, forces, virial : eV, (n_atoms, 3) eV/Å, (3, 3) eV or None.
+    volume : Å³; 0 for a cell without one, where there is no stress.
+    """
+    results: dict[str, Any] = {
+        "energy": float(energy),
+        "free_energy": float(energy),
+        "forces": forces,
+    }
+    if virial is not None and volume > 0.0:
+        results["stress"] = to_voigt(-virial / volume)
+    return results
+
+
 class _ModelCalculator(Calculator):
     """What one model and a committee share: settings, neighbour list, checks, serialisation."""
 
@@ -228,18 +248,13 @@ class _ModelCalculator(Calculator):
     ) -> dict[str, Any]:
         """Evaluate one potential; the results under ASE's names."""
         output = member.evaluate(atoms, **self._options(member, properties))
-        results: dict[str, Any] = {
-            "energy": float(output["energy"]),
-            "free_energy": float(output["energy"]),
-        }
-        results |= {key: output[key] for key in ("energies", "forces")}
+        volume = cell_volume(atoms.cell.array, atoms.pbc)
+        results = mechanical_results(output["energy"], output["forces"], output["virial"], volume)
+        results["energies"] = output["energies"]
         if not (np.isfinite(results["energy"]) and np.isfinite(results["forces"]).all()):
             raise ValueError(
                 "energy or forces are not finite: atoms are too close together for this model"
             )
-        volume = cell_volume(atoms.cell.array, atoms.pbc)
-        if volume > 0.0:
-            results["stress"] = to_voigt(-output["virial"] / volume)
         if "virials" in output:
             results["virials"] = output["virials"]
             if volume > 0.0:

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from qnep.conventions import to_voigt
+from qnep.calculator import mechanical_results
 from qnep.electrode.parameters import ELEMENT_PARAMETERS, ElementParameters
 from qnep.electrode.schemes import EquilibratedScheme, SolverSettings
 
@@ -51,10 +51,8 @@ class EquilibratedCharges(Calculator):
         self._settings.total_charge = float(self.atoms.info.get("charge", 0.0))
         no_weights = np.zeros((0, len(self.atoms)))
         solved = self._scheme.solve(self.atoms, self.atoms.positions, no_weights, [])
-        self.results = {
-            "energy": float(solved["energy"]),
-            "free_energy": float(solved["energy"]),
-            "forces": solved["forces"],
-            "stress": to_voigt(-solved["virial"] / self.atoms.get_volume()),
-            "charges": solved["charges"],
-        }
+        volume = self.atoms.get_volume()
+        self.results = mechanical_results(
+            solved["energy"], solved["forces"], solved["virial"], volume
+        )
+        self.results["charges"] = solved["charges"]

@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.data import covalent_radii
 from scipy.spatial import cKDTree
 
-from qnep.conventions import to_voigt
+from qnep.calculator import mechanical_results
 from qnep.electrode.membership import Membership, Weights
 from qnep.electrode.parameters import ELEMENT_PARAMETERS, Electrode, ElementParameters
 from qnep.electrode.schemes import EquilibratedScheme, InducedScheme, SolverSettings
@@ -151,17 +151,14 @@ class ConstantPotential(Calculator):
         weights = self._membership.weights(atoms, fractions)
         self._check_weights(atoms, weights)
         outcome = self._scheme.evaluate(atoms, positions, weights, self.electrodes)
+        volume = atoms.get_volume()
         self.results = {
-            "energy": float(outcome.energy),
-            "free_energy": float(outcome.energy),
-            "forces": outcome.forces,
+            **mechanical_results(outcome.energy, outcome.forces, outcome.virial, volume),
             "charges": outcome.charges,
             "electrode_charges": outcome.electrode_charges,
             "electrode_potentials": outcome.electrode_potentials,
             "n_iterations": outcome.n_iterations,
         }
-        if outcome.virial is not None:
-            self.results["stress"] = to_voigt(-outcome.virial / atoms.get_volume())
 
     def _check_weights(self, atoms: Atoms, weights: Weights) -> None:
         if len(weights.values) != len(self.electrodes):
