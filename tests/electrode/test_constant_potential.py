@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import units
-from ase.constraints import Hookean
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from electrode_cells import charged_model, equilibrated, induced, membership, two_electrodes
@@ -210,43 +209,6 @@ def test_energy_is_conserved_while_an_atom_leaves_the_electrode(scheme):
     assert weights[-1] == 0.0
     # 1.5e-7 eV/atom is the integrator's own error at this step: it falls with the square of the step.
     assert np.ptp(energies) < 1e-6
-
-
-def tethered_metal(scheme):
-    """Atoms of `metal_in_motion` on springs, as a random model holds no metal together.
-
-    The adatom's spring is soft and starts above the surface, so that it swings through the switch.
-    """
-    atoms = metal_in_motion(scheme)
-    sites = atoms.positions.copy()
-    sites[ADATOM, 2] += 1.5
-    stiffness = np.full(len(atoms), 5.0)
-    stiffness[ADATOM] = 0.5
-    atoms.set_constraint(
-        [Hookean(i, tuple(site), k, 0.0) for i, (site, k) in enumerate(zip(sites, stiffness))]
-    )
-    return atoms
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_no_drift_over_20_ps(scheme):
-    """Less than 1e-5 eV/atom/ps, from a straight line through the total energy, while the adatom swings."""
-    atoms = tethered_metal(scheme)
-    switch = membership(two_electrodes())
-    times, energies, weights = [], [], []
-
-    def observe():
-        times.append(dynamics.get_time() / (1000 * units.fs))
-        energies.append(atoms.get_total_energy() / len(atoms))
-        fractions = atoms.get_scaled_positions()[:, 2]
-        weights.append(switch.weights(atoms, fractions).values[0, ADATOM])
-
-    dynamics = VelocityVerlet(atoms, 1.0 * units.fs)
-    dynamics.attach(observe, interval=10)
-    dynamics.run(20000)
-    assert np.ptp(weights) > 0.1
-    assert abs(np.polyfit(times, energies, 1)[0]) < 1e-5
 
 
 def test_a_sudden_switch_makes_the_energy_jump():

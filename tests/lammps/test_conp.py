@@ -272,6 +272,54 @@ def test_units_real(system, run_lammps, tmp_path):
     )
 
 
+SWING = """
+group adatom id 33
+group slabs subtract all adatom
+fix slabs slabs spring/self 5.0
+fix adatom adatom spring/self 4.0
+fix_modify slabs energy yes
+fix_modify adatom energy yes
+displace_atoms adatom move 0 0 -0.6
+velocity all create 300 7 mom yes dist gaussian loop geom
+fix motion all nve
+compute weight adatom reduce sum f_cell[2]
+timestep 0.001
+thermo_style custom step etotal c_weight
+thermo_modify format float %.15g
+thermo 50
+run 20000
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", BASES)
+def test_no_drift_over_20_ps(scheme, system, run_lammps, tmp_path):
+    """Less than 1e-5 eV/atom/ps, from a straight line through the total energy, while an adatom swings.
+
+    Atoms are on springs, as a random model holds no metal together; that of the adatom ends above the surface, so that
+    it swings through the switch of its membership.
+    """
+    atoms = system(scheme)
+    del atoms[[atom.index for atom in atoms if atom.symbol == "F"]]
+    settings = VOLTAGES.format(*POTENTIALS[scheme]) + f" {automatic(two_electrodes())}"
+    drifts = {}
+    for name, counts in {"smooth": "", "sudden": " counts 4.499 4.501"}.items():
+        started = atoms.copy()
+        started.positions[32, 2] += 0.6  # where its spring is tied
+        write_data(tmp_path / "system.data", started, "F Na")
+        run = run_lammps(script(scheme, f"{settings} kspace ewald tolerance 1e-7{counts}", SWING))
+        assert run.status == 0, run.screen
+        thermo = columns(run)
+        assert len(thermo) == 401
+        assert np.ptp(thermo[:, 2]) > 0.2
+        slope = np.polyfit(thermo[:, 0] / 1000, thermo[:, 1] / len(atoms), 1)[0]
+        drifts[name] = abs(slope)
+    assert drifts["smooth"] < 1e-5
+    assert (
+        drifts["sudden"] > 10 * drifts["smooth"]
+    )  # else the adatom did not show what the switch is for
+
+
 @pytest.mark.parametrize("scheme", BASES)
 def test_below_hybrid_overlay_and_with_plumed(scheme, system, run_lammps, tmp_path):
     """Forces of the model with electrodes, of another pair style and of a bias add up."""
