@@ -263,6 +263,12 @@ class Learner:
             alarms = [gate.judge(observation) for gate in self.parts.alarms]
             return Look(observation, alarms, self._uncertainty.judge(observation))
 
+    @property
+    def writes_frame(self) -> bool:
+        """Whether a frame of the trajectory was due since the look before."""
+        step, interval = self.dynamics.step, self.parts.write_interval
+        return step // interval > (step - self.parts.check_interval) // interval
+
     def look(self) -> Observation:
         """Return the present configuration with what the models say about it."""
         atoms = self.dynamics.atoms
@@ -455,8 +461,7 @@ class Learner:
             frame = self.exploration.next_frame(self.dynamics, self.threshold.value, end - before)
         self.dynamics.place(frame.step, frame.positions, frame.momenta)
         self.count("steps_ml", frame.step - before)
-        interval = self.parts.write_interval
-        if frame.step // interval > before // interval:
+        if self.writes_frame:
             self._write_frame()
         return Observation(self.dynamics.atoms, frame.results, self._features)
 

@@ -74,12 +74,11 @@ class Alternating:
             self._open_window(learner, look, "the gate breaks")
         else:
             assert look.observation is not None
-            learner.record(
-                "accept",
-                "no gate objects",
-                look.findings,
-                distance_from_start=learner.distance_from_start(look.observation.atoms),
-            )
+            details = {}
+            if learner.writes_frame:
+                distances = learner.distance_from_start(look.observation.atoms)
+                details["distance_from_start"] = distances
+            learner.record("accept", "no gate objects", look.findings, **details)
             remember_sound(learner)
 
     def _open_window(self, learner: Learner, look: Look, why: str) -> None:
