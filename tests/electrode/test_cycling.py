@@ -41,12 +41,15 @@ def test_a_resumed_run_goes_the_same_way(tmp_path):
     cycling(tmp_path / "whole", short()).run()
     cycling(tmp_path / "parts", short(n_half_cycles=1)).run()
     with (tmp_path / "parts" / "cycling.csv").open("a") as table:
-        table.write("0.006,stopped,before,the,state,was,written,0,0,0,0,0,0,0\n")
+        table.write("0.006,stopped,before,the,state,was,written,0,0,0,0,0,0,0,0,0\n")
     cycling(tmp_path / "parts", short(), resume=True).run()
     whole, parts = (list(read_cycling(tmp_path / name)) for name in ("whole", "parts"))
     assert len(parts) == len(whole)
     # The state is written with eight decimals.
     assert parts[-1]["energy_eV"] == pytest.approx(whole[-1]["energy_eV"], abs=1e-4)
+    for row in (parts[-1], whole[-1]):  # against the start of the whole run
+        plated = (row["lower_atoms"] - whole[0]["lower_atoms"]) / 4
+        assert row["lower_plated_layers"] == pytest.approx(plated, abs=1e-9)
 
 
 def test_a_used_folder_is_not_overwritten(tmp_path):
@@ -115,6 +118,7 @@ def test_isolated_clusters_are_counted():
     metal = measure_deposits(atoms, weights, ["Na"], bond=4.4, axis=2)
     assert (metal.n_isolated_clusters, metal.n_isolated_atoms) == (1, 2)
     assert metal.electrode_atoms[0] == pytest.approx(96.0)
+    assert metal.layer_atoms[0] == 16
 
 
 def test_roughness_of_flat_and_stepped_surfaces():

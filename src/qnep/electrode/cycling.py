@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from qnep._optional import require
 from qnep.electrode.constant_potential import ConstantPotential
-from qnep.electrode.deposits import measure_deposits
+from qnep.electrode.deposits import Deposits, measure_deposits
 from qnep.electrode.membership import CoordinationMembership
 from qnep.electrode.slab import unwrap
 
@@ -112,12 +112,15 @@ class Cycling:
         self._protocol = protocol
         self._done = 0
         folder.mkdir(parents=True, exist_ok=True)
+        start = atoms
         if resume and (folder / STATE).exists():
             atoms = cast(Atoms, read(folder / STATE))
             self._done = int(atoms.info["report"])
+            start = cast(Atoms, read(folder / TRAJECTORY, index=0))
         elif (folder / STATE).exists():
             raise ValueError(f"{folder} holds a run already: resume it or choose another folder")
         self.atoms = atoms
+        self._start_metal = self._metal(start)
         atoms.calc = calculator
 
     def run(self) -> None:
@@ -190,12 +193,9 @@ class Cycling:
         atoms, protocol = self.atoms, self._protocol
         energy = atoms.get_potential_energy()
         results = self._calculator.results
-        axis = self._membership.axis
-        fractions = unwrap(atoms.positions, atoms.cell.array, axis)[1]
-        weights = self._membership.weights(atoms, fractions).values
-        metal = measure_deposits(
-            atoms, weights, list(self._membership.elements), self._membership.distances[0], axis
-        )
+        metal = self._metal(atoms)
+        plated = metal.electrode_atoms - self._start_metal.electrode_atoms
+        layers = plated / np.maximum(self._start_metal.layer_atoms, 1)
         return {
             "time_ps": report * protocol.steps_per_report * protocol.timestep_fs / 1000,
             "lower_V": results["electrode_potentials"][0],
@@ -207,11 +207,21 @@ class Cycling:
             "n_iterations": results["n_iterations"],
             "lower_atoms": metal.electrode_atoms[0],
             "upper_atoms": metal.electrode_atoms[1],
+            "lower_plated_layers": layers[0],
+            "upper_plated_layers": layers[1],
             "isolated_clusters": metal.n_isolated_clusters,
             "isolated_atoms": metal.n_isolated_atoms,
             "lower_roughness_A": metal.roughness[0],
             "upper_roughness_A": metal.roughness[1],
         }
+
+    def _metal(self, atoms: Atoms) -> Deposits:
+        axis = self._membership.axis
+        fractions = unwrap(atoms.positions, atoms.cell.array, axis)[1]
+        weights = self._membership.weights(atoms, fractions).values
+        return measure_deposits(
+            atoms, weights, list(self._membership.elements), self._membership.distances[0], axis
+        )
 
 
 def read_cycling(folder: Path) -> Iterator[dict[str, float]]:
@@ -222,7 +232,7 @@ def read_cycling(folder: Path) -> Iterator[dict[str, float]]:
 
 
 def draw_cycling(folder: Path) -> None:
-    """Draw voltage, charge, plated atoms and roughness against time."""
+    """Draw voltage, charge, plated layers, roughness and isolated clusters against time."""
     pyplot = require("matplotlib.pyplot", extra="analysis")
     rows = list(read_cycling(folder))
     time = [row["time_ps"] for row in rows]
@@ -230,17 +240,18 @@ def draw_cycling(folder: Path) -> None:
     def column(key: str) -> np.ndarray:
         return np.array([row[key] for row in rows])
 
-    figure, axes = pyplot.subplots(4, 1, figsize=(5, 8), sharex=True, layout="constrained")
+    figure, axes = pyplot.subplots(5, 1, figsize=(5, 9), sharex=True, layout="constrained")
     axes[0].plot(time, column("upper_V") - column("lower_V"), color="#444444")
     axes[0].set_ylabel("voltage (V)")
     for name, color in (("lower", "#5e81ac"), ("upper", "#bf616a")):
         axes[1].plot(time, column(f"{name}_charge"), color=color, label=name)
-        plated = column(f"{name}_atoms")
-        axes[2].plot(time, plated - plated[0], color=color)
+        axes[2].plot(time, column(f"{name}_plated_layers"), color=color)
         axes[3].plot(time, column(f"{name}_roughness_A"), color=color)
     axes[1].set_ylabel("charge (e)")
     axes[1].legend(frameon=False)
-    axes[2].set_ylabel("plated atoms")
-    axes[3].set(xlabel="time (ps)", ylabel="roughness (Å)")
+    axes[2].set_ylabel("plated layers")
+    axes[3].set_ylabel("roughness (Å)")
+    axes[4].step(time, column("isolated_clusters"), where="post", color="#444444")
+    axes[4].set(xlabel="time (ps)", ylabel="isolated clusters")
     figure.savefig(folder / FIGURE, dpi=150)
     pyplot.close(figure)

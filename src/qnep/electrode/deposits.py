@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from qnep.electrode.slab import unwrap
 from qnep.neighbors import VerletList
 
+LAYER = 1.0  # Å; atoms this close to the outermost one are its layer
 PATCH = 4.0  # Å, edge of the patches whose highest atoms make the profile of a surface
 
 
@@ -23,12 +24,14 @@ class Deposits:
     Attributes
     ----------
     electrode_atoms : (n_electrodes,), sum of the memberships.
+    layer_atoms : (n_electrodes,), atoms of the outermost layer at its back, away from the electrolyte.
     n_isolated_clusters, n_isolated_atoms : metal that no chain of bonds joins to an electrode, clusters of two or more.
     roughness : (n_electrodes,), Å, standard deviation of the height of the surface that faces the electrolyte, after
         its mean; dendrites raise it.
     """
 
     electrode_atoms: np.ndarray
+    layer_atoms: np.ndarray
     n_isolated_clusters: int
     n_isolated_atoms: int
     roughness: np.ndarray
@@ -54,13 +57,32 @@ def measure_deposits(
     isolated = [k for k in range(len(sizes)) if sizes[k] > 1 and k not in anchored]
     positions = unwrap(atoms.positions, atoms.cell.array, axis)[0]
     middle = 0.5 * (len(weights) - 1)
-    roughness = [
-        _roughness(positions[row > 0.5], atoms.cell.array, axis, facing_up=electrode <= middle)
-        for electrode, row in enumerate(weights)
-    ]
+    roughness, layers = [], []
+    for electrode, row in enumerate(weights):
+        chosen, facing_up = positions[row > 0.5], electrode <= middle
+        roughness.append(_roughness(chosen, atoms.cell.array, axis, facing_up))
+        layers.append(_layer_atoms(chosen, atoms.cell.array, axis, facing_up))
     return Deposits(
-        weights.sum(axis=1), len(isolated), int(sizes[isolated].sum()), np.array(roughness)
+        weights.sum(axis=1),
+        np.array(layers),
+        len(isolated),
+        int(sizes[isolated].sum()),
+        np.array(roughness),
     )
+
+
+def _heights(positions: np.ndarray, cell: np.ndarray, axis: int, facing_up: bool) -> np.ndarray:
+    """Along the normal towards the electrolyte, Å."""
+    inverse = np.linalg.inv(cell)
+    heights = positions @ (inverse[:, axis] / np.linalg.norm(inverse[:, axis]))
+    return heights if facing_up else -heights
+
+
+def _layer_atoms(positions: np.ndarray, cell: np.ndarray, axis: int, facing_up: bool) -> int:
+    if len(positions) == 0:
+        return 0
+    heights = _heights(positions, cell, axis, facing_up)
+    return int(np.sum(heights < heights.min() + LAYER))
 
 
 def _clusters(atoms: Atoms, metal: np.ndarray, bond: float) -> np.ndarray:
@@ -78,8 +100,7 @@ def _roughness(positions: np.ndarray, cell: np.ndarray, axis: int, facing_up: bo
     if len(positions) == 0:
         return 0.0
     inverse = np.linalg.inv(cell)
-    heights = positions @ (inverse[:, axis] / np.linalg.norm(inverse[:, axis]))
-    heights = heights if facing_up else -heights
+    heights = _heights(positions, cell, axis, facing_up)
     lateral = [other for other in range(3) if other != axis]
     counts = [max(1, round(np.linalg.norm(cell[other]) / PATCH)) for other in lateral]
     grids = np.meshgrid(*[(np.arange(n) + 0.5) / n for n in counts], indexing="ij")
