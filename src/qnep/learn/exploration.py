@@ -171,7 +171,7 @@ class LammpsExploration:
 
     @property
     def memory(self) -> dict[str, Any] | None:
-        """What `restore` needs to go on in the middle of a stretch; None between two."""
+        """What `restore` needs to go on in the middle of a stretch; None where none has begun."""
         return None if self._stretch is None else asdict(self._stretch)
 
     def restore(self, memory: dict[str, Any] | None) -> None:
@@ -256,7 +256,7 @@ class LammpsExploration:
         try:
             self.settings.program.run(self._script(stretch, atoms, elements), folder)
         except LammpsError as failure:
-            self._failure = str(failure)
+            self._failure = " ".join(str(failure).split())
         tables = read_tables(folder / FRAMES_FILE, len(atoms))
         if not tables:
             raise ExplorationFailed(self._failure or f"LAMMPS wrote no frame in {folder}")
