@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -95,12 +94,14 @@ def test_a_full_disk_under_the_pool(configuration):
     make_learner(read_configuration(path), resume=False).reference.close()
     limit = 20_000
     assert (path.parent / "run" / "pool.db").stat().st_size > limit
-    program = "import sys; from qnep.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import resource, sys; from qnep.cli import main; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", program, "learn", str(path), "--resume"]
     stopped = subprocess.run(
         command,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
         check=False,
