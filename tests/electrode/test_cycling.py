@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -12,6 +14,8 @@ from electrode_cells import charged_model, induced, membership, two_electrodes
 from qnep.cli import main
 from qnep.electrode.cycling import Cycling, CyclingProtocol, read_cycling
 from qnep.electrode.deposits import measure_deposits
+
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "na-sei-seed" / "nep.txt"
 
 
 def short(**changes) -> CyclingProtocol:
@@ -96,6 +100,23 @@ def test_command_line(tmp_path, capsys):
     assert not status
     assert "cycling.csv" in capsys.readouterr().out
     assert len(list(read_cycling(tmp_path / "run"))) == 3
+
+
+def test_command_line_builds_its_cell(tmp_path, capsys):
+    """Metal | electrolyte | metal by `qnep build`, some steps with the shipped model, and the run taken up again."""
+    folder = tmp_path / "run"
+    command = ["electrode", "--model", str(SHIPPED), "--folder", str(folder), "--timestep", "0.5"]
+    protocol = ["--half-cycle", "0.001", "--report", "0.5", "--potentials", "-0.5", "0.5"]
+    build = ["--build", "--width 8 --thickness 8 --solvent EC --atoms 110"]
+    assert not main([*command, *build, *protocol, "--half-cycles", "1"])
+    assert (folder / "cell.extxyz").exists()
+    assert not main([*command, "--resume", *protocol, "--half-cycles", "2"])
+    rows = list(read_cycling(folder))
+    assert [row["upper_V"] for row in rows] == [0.5, 0.5, 0.5, -0.5, -0.5]
+    assert (folder / "cycling.png").stat().st_size > 10000
+    capsys.readouterr()
+    assert main([*command, "--half-cycles", "1"]) == 2
+    assert "name either a structure or --build" in capsys.readouterr().err
 
 
 def slab_with(extra: list[list[float]]) -> tuple[Atoms, np.ndarray]:

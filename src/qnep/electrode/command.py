@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +13,12 @@ from ase.io import read
 
 from qnep.calculator import QNEP
 from qnep.electrode.constant_potential import ConstantPotential
-from qnep.electrode.cycling import FIGURE, TABLE, Cycling, CyclingProtocol
+from qnep.electrode.cycling import FIGURE, STATE, TABLE, Cycling, CyclingProtocol
 from qnep.electrode.membership import CoordinationMembership
 from qnep.electrode.parameters import Electrode, ElementParameters
 from qnep.electrode.slab import unwrap
 
+CELL = "cell.extxyz"
 DEFAULTS = CyclingProtocol()
 MEMBERSHIP = CoordinationMembership([])
 
@@ -30,7 +32,15 @@ def register(subparsers: Any) -> None:
         "given potentials that change places with every half cycle.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("structure", help="in any format that ASE reads; vacuum along --axis")
+    parser.add_argument(
+        "structure", nargs="?", help="in any format that ASE reads; vacuum along --axis"
+    )
+    parser.add_argument(
+        "--build",
+        metavar="OPTIONS",
+        help="build the cell instead: options of `qnep build interface --electrodes 2` in quotes, as "
+        "'--solvent EC --salt NaPF6 --atoms 700'; it is left in --folder",
+    )
     parser.add_argument("--model", required=True, help="qNEP model file with charges")
     parser.add_argument("--folder", type=Path, default=Path("electrode"), help="of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --folder")
@@ -86,7 +96,8 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Cycle the cell and say where the results lie."""
-    atoms = cast(Atoms, read(options.structure))
+    atoms = cast(Atoms, read(_structure(options)))
+    atoms.pbc[options.axis] = True  # `qnep build` marks it open; the slab term opens it again
     protocol = CyclingProtocol(
         tuple(options.potentials),
         options.half_cycles,
@@ -121,6 +132,31 @@ def run(options: argparse.Namespace) -> None:
     cycling = Cycling(atoms, calculator, membership, protocol, options.folder, options.resume)
     cycling.run()
     print(f"table {options.folder / TABLE}, figure {options.folder / FIGURE}")
+
+
+def _structure(options: argparse.Namespace) -> Path:
+    """The structure that is named or built; that of a run which is resumed lies in its folder."""
+    if (options.structure is None) == (options.build is None) and not options.resume:
+        raise ValueError(
+            "name either a structure or --build with options of `qnep build interface`"
+        )
+    if options.structure is not None:
+        return Path(options.structure)
+    cell = options.folder / CELL
+    if options.build is None:
+        return options.folder / STATE
+    if not cell.exists():
+        options.folder.mkdir(parents=True, exist_ok=True)
+        from qnep.cli import main
+
+        words = ["interface", "--electrodes", "2", "--solid", options.metal]
+        # What is given twice counts as given last.
+        status = main(
+            ["build", *words, *shlex.split(options.build), "-o", str(cell.with_suffix(""))]
+        )
+        if status:
+            raise ValueError("the cell could not be built, see above")
+    return cell
 
 
 def _middle(atoms: Atoms, axis: int) -> float:
