@@ -356,3 +356,30 @@ def test_ten_ions_go_down(tmp_path, lammps_program):
     assert_counts_add_up(rows, 14)
     assert rows[-1]["deposited"] >= 10
     assert rows[-1]["total_bias_work_eV"] == pytest.approx(sum(row["bias_work_eV"] for row in rows))
+
+
+@pytest.mark.long
+def test_ten_ions_with_the_shipped_model(tmp_path, lammps_program):
+    """Na | 5 M NaPF6 in EC, 400 atoms, one ion per picosecond, from the command line; about five minutes.
+
+    Left in QNEP_KEEP, if that is set, to be looked at.
+    """
+    keep = Path(os.environ.get("QNEP_KEEP", tmp_path))
+    cell, folder = keep / "cell", keep / "shipped"
+    build = "interface --solid Na --thickness 8 --width 12.5 --solvent EC --salt NaPF6 --molarity 5 --atoms 400"
+    assert not main(["build", *build.split(), "-o", str(cell)])
+    protocol = (
+        "--intervals 12 --equilibration-ps 0.2 --interval-ps 1 --bias moving --spring 8 --dump-ps 0.5 "
+        "--arrival-height 4.2 --release-height 1.8"
+    )
+    model = Path(__file__).resolve().parents[2] / "models" / "na-sei-seed" / "nep.txt"
+    assert not main(
+        ["deposit", f"{cell}.extxyz", "--model", str(model), "--folder", str(folder)]
+        + protocol.split()
+    )
+    rows = Deposition.resume(folder).state.rows
+    assert_counts_add_up(rows, 13, n_sei=0)
+    assert len(rows) == 13
+    # How many stay down is up to the model; each one that was carried came down.
+    assert sum(row["arrival_ps"] is not None for row in rows) >= 10
+    assert (folder / "deposition.png").stat().st_size > 5000

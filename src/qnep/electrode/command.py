@@ -92,6 +92,9 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--friction", type=float, default=DEFAULTS.friction_per_ps, help="1/ps")
     group.add_argument("--report", type=float, default=DEFAULTS.report_fs, help="fs between rows")
     group.add_argument("--seed", type=int, default=DEFAULTS.seed)
+    group.add_argument(
+        "--relax", type=int, default=100, help="steps, at most, of a minimisation at the start"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -107,6 +110,7 @@ def run(options: argparse.Namespace) -> None:
         options.friction,
         options.report,
         options.seed,
+        options.relax,
     )
     membership = CoordinationMembership(
         [options.metal],

@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.io import read, write
 from ase.md.langevin import Langevin
+from ase.optimize import FIRE
 from tqdm import tqdm
 
 from qnep._optional import require
@@ -41,6 +42,7 @@ class CyclingProtocol:
     half_cycle_ps, timestep_fs, temperature_K, friction_per_ps : of the dynamics (Langevin).
     report_fs : time between rows of the table; also of the saved state.
     seed : of velocities and thermostat.
+    relax_steps : at most, of a minimisation before the first step; a packed cell heats up without it.
     """
 
     potentials_V: tuple[float, float] = (-1.0, 1.0)
@@ -51,11 +53,14 @@ class CyclingProtocol:
     friction_per_ps: float = 1.0
     report_fs: float = 100.0
     seed: int = 0
+    relax_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("half_cycle_ps", "timestep_fs", "temperature_K", "friction_per_ps"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.relax_steps < 0:
+            raise ValueError(f"relax_steps must not be negative, got {self.relax_steps}")
         if self.n_half_cycles < 1:
             raise ValueError(f"n_half_cycles must be at least 1, got {self.n_half_cycles}")
         if self.report_fs < self.timestep_fs:
@@ -136,9 +141,13 @@ class Cycling:
     def _start(self) -> None:
         from ase.md.velocitydistribution import thermalize_momenta
 
+        self._set_potentials(1)
+        if self._protocol.relax_steps:
+            FIRE(self.atoms, logfile=None, maxstep=0.05).run(
+                fmax=0.1, steps=self._protocol.relax_steps
+            )
         generator = np.random.default_rng(self._protocol.seed)
         thermalize_momenta(self.atoms, temperature_K=self._protocol.temperature_K, rng=generator)
-        self._set_potentials(1)
         with (self._folder / TABLE).open("w", newline="") as file:
             row = self._row(0)
             table = csv.DictWriter(file, row)
