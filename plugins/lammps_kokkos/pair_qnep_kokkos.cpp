@@ -148,9 +148,8 @@ void PairQNEPKokkos<DeviceType>::reserve() {
 
 template <class DeviceType>
 void PairQNEPKokkos<DeviceType>::clear(bool wants_atom_virials) {
-    for (const Vector &array : {results_.coulomb_energies, results_.potentials}) {
-        Kokkos::deep_copy(array, 0.0);
-    }
+    Kokkos::deep_copy(results_.coulomb_energies, 0.0);
+    Kokkos::deep_copy(results_.potentials, 0.0);
     Kokkos::deep_copy(results_.forces, 0.0);
     if (!wants_atom_virials) {
         results_.virials = {};
