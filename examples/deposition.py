@@ -3,8 +3,9 @@
     python examples/deposition.py na2co3-ec --model nep.txt
     python examples/deposition.py naf-dme --model nep.txt --interval-ps 100 --intervals 100
 
-builds the interface, shows its regions, and deposits one sodium per interval; what follows the options that are named
-here goes to `qnep deposit`. Published: arXiv:2604.07077, 0.1 ns for each of 100 atoms.
+builds the interface (`--atoms 1300` and `--atoms 2900` are about the smallest), shows its regions, and deposits one
+sodium per interval; what follows the options that are named here goes to `qnep deposit`. Published: arXiv:2604.07077,
+0.1 ns for each of 100 atoms.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from qnep.cli import main as qnep
 
 CASES = {
-    "na2co3-ec": ["--sei", "Na2CO3", "--solvent", "EC", "--atoms", "1900"],
+    "na2co3-ec": ["--sei", "Na2CO3", "--solvent", "EC"],
     "naf-dme": [
         "--sei",
         "NaF",
@@ -26,10 +27,9 @@ CASES = {
         "0.06",
         "--solvent",
         "DME",
-        "--atoms",
-        "3200",
     ],
 }
+ATOMS = {"na2co3-ec": 1900, "naf-dme": 3200}
 
 
 def main() -> int:
@@ -38,6 +38,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("case", choices=CASES)
+    parser.add_argument("--atoms", type=int, help="about; default: 1900 and 3200")
     options, rest = parser.parse_known_args()
     structure = Path(f"{options.case}.extxyz")
     if not structure.exists():
@@ -49,6 +50,8 @@ def main() -> int:
             "NaPF6",
             "--molarity",
             "1",
+            "--atoms",
+            str(options.atoms or ATOMS[options.case]),
         ]
         status = qnep(["build", "interface", *words, "-o", options.case])
         if status:

@@ -369,7 +369,7 @@ def test_ten_ions_with_the_shipped_model(tmp_path, lammps_program):
     build = "interface --solid Na --thickness 8 --width 12.5 --solvent EC --salt NaPF6 --molarity 5 --atoms 400"
     assert not main(["build", *build.split(), "-o", str(cell)])
     protocol = (
-        "--intervals 12 --equilibration-ps 0.2 --interval-ps 1 --bias moving --spring 8 --dump-ps 0.5 "
+        "--intervals 16 --equilibration-ps 0.2 --interval-ps 1 --bias moving --spring 8 --dump-ps 0.5 "
         "--arrival-height 4.2 --release-height 1.8"
     )
     model = Path(__file__).resolve().parents[2] / "models" / "na-sei-seed" / "nep.txt"
@@ -379,7 +379,7 @@ def test_ten_ions_with_the_shipped_model(tmp_path, lammps_program):
     )
     rows = Deposition.resume(folder).state.rows
     assert_counts_add_up(rows, 13, n_sei=0)
-    assert len(rows) == 13
+    assert len(rows) == 17
     # How many stay down is up to the model; each one that was carried came down.
     assert sum(row["arrival_ps"] is not None for row in rows) >= 10
     assert (folder / "deposition.png").stat().st_size > 5000
