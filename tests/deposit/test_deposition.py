@@ -20,6 +20,7 @@ from toy_interface import ANODE, ELEMENTS, FORCE_FIELD, SEI, toy_interface
 from qnep.cli import main
 from qnep.deposit import Deposition, ForceField, Protocol, choose_regions
 from qnep.deposit.census import find_molecules, find_residents, take_census
+from qnep.deposit.dynamics import Dynamics, setup_lines
 from qnep.deposit.engine import LammpsError
 from qnep.deposit.frame import Frame, read_frame, write_frame
 from qnep.deposit.ion_choice import NoSodiumLeft, choose_ion, coordination_numbers, insert_sodium
@@ -53,6 +54,18 @@ def assert_counts_add_up(rows, n_electrolyte, n_sei=4, reservoir=False):
             row["deposited"] + row["in_sei"] + row["in_electrolyte"]
             == n_electrolyte + n_sei + come_in
         )
+
+
+def test_noise_holds_the_centre_only_of_free_slabs():
+    """Noise without a net force would cool a molecule, or what moves on frozen atoms."""
+
+    def bath(dynamics):
+        lines = setup_lines(dynamics, FORCES, (True, True, True), 0, 0, biased=False)
+        return next(line for line in lines if line.startswith("fix bath")).split()[-1]
+
+    assert bath(Protocol()) == "yes"
+    assert bath(Protocol(frozen=(0, 1))) == "no"
+    assert bath(Dynamics()) == "no"
 
 
 @pytest.mark.parametrize(
@@ -383,3 +396,24 @@ def test_ten_ions_with_the_shipped_model(tmp_path, lammps_program):
     # How many stay down is up to the model; each one that was carried came down.
     assert sum(row["arrival_ps"] is not None for row in rows) >= 10
     assert (folder / "deposition.png").stat().st_size > 5000
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "atoms"), [("na2co3-ec", 1300), ("naf-dme", 2900)])
+def test_example_runs_both_published_cases(case, atoms, tmp_path, lammps_program):
+    """Small, and for a few steps, with the shipped model."""
+    root = Path(__file__).resolve().parents[2]
+    words = f"{case} --atoms {atoms} --model {root / 'models' / 'na-sei-seed' / 'nep.txt'} --intervals 1"
+    times = "--interval-ps 0.02 --equilibration-ps 0.01 --timestep-fs 0.25"
+    finished = subprocess.run(
+        [sys.executable, str(root / "examples" / "deposition.py"), *words.split(), *times.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    rows = Deposition.resume(tmp_path / f"{case}_run").state.rows
+    assert len(rows) == 2
+    assert rows[0]["in_electrolyte"] > 0
+    assert rows[0]["in_sei"] > 100

@@ -36,7 +36,8 @@ def toy_interface(n_sodium: int = 14, height: float = 34.0, periodic: bool = Fal
         atoms += layer
     for k, (x, y) in enumerate(_grid(3, width)):
         atoms += Atoms("Na" if k % 2 else "F", [[x, y, 9.0]])
-    sites = [(x, y, z) for z in np.arange(12.0, height - 2.0, 3.3) for x, y in _grid(4, width)]
+    top = height - 4.0 if periodic else height - 2.0  # not into the next cell's graphene
+    sites = [(x, y, z) for z in np.arange(12.0, top, 3.3) for x, y in _grid(4, width)]
     order = np.random.default_rng(5).permutation(len(sites))
     for k, site in enumerate(order):
         if k < n_sodium:
