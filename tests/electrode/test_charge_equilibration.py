@@ -301,3 +301,32 @@ def test_wrong_settings():
         _core.ChargeEquilibration(0.3, slab_axis=3)
     with pytest.raises(ValueError, match="tolerance of the charges"):
         _core.ChargeEquilibration(0.3, tolerance=0.0)
+
+
+def test_earlier_systems_leave_no_trace():
+    """A solver remembers iterations; other atoms, other parameters and other numbers of atoms get the right charges."""
+    solver = make_solver(System(40, seed=1))
+    for n_atoms, seed in ((40, 2), (40, 3), (25, 4), (40, 5)):
+        system = System(n_atoms, seed)
+        weights, totals = total_charge(n_atoms, 0.2)
+        solver.set_pairs(*system.pairs)
+        result = solver.solve(*system.arguments(), weights, totals)
+        matrix = hessian(system.positions, CELL, system.hardnesses, system.widths, ALPHA, CUTOFF)
+        charges = dense_solution(matrix, system.electronegativities, weights, totals)[0]
+        np.testing.assert_allclose(result["charges"], charges, rtol=0, atol=1e-9)
+
+
+def test_earlier_iterations_precondition_later_ones():
+    """The same matrix with other right-hand sides: each needs fewer iterations than the first."""
+    system = System(45, seed=9)
+    weights, totals = total_charge(45)
+    generator = np.random.default_rng(3)
+    solver = make_solver(system, tolerance=1e-8)
+    positions, cell, _, hardnesses, widths = system.arguments()
+    iterations = [
+        solver.solve(
+            positions, cell, generator.uniform(-3, 9, 45), hardnesses, widths, weights, totals
+        )["n_iterations"]
+        for _ in range(6)
+    ]
+    assert max(iterations[3:]) < 0.7 * iterations[0]
