@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Replace the state file in one move, so that a kill leaves the old one or the new one."""
-        content = json.dumps({"format": FORMAT, **asdict(self)})
+        content = json.dumps({"format": FORMAT, **vars(self)})  # asdict would copy every label's number
         write_atomically(folder / STATE_FILE, content.encode())
 
     @classmethod
