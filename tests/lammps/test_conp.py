@@ -452,6 +452,10 @@ WRONG_SYSTEMS = {
         {"fix": f"fix cell lower qnep/conp induced F Na {BOTH} {AUTOMATIC}"},
         "wanted the group all",
     ),
+    "charged model": (
+        {"style": f"qnep {BASES['induced']} charge 1"},
+        "must be neutral, its dipole has no meaning otherwise; the model's charges sum to 1 e",
+    ),
     "two of them": (
         {"run": f"fix again all qnep/conp induced F Na {BOTH} {AUTOMATIC}\nrun 0"},
         "wanted one such fix with all electrodes",
