@@ -1,5 +1,6 @@
 #include "compute_qnep_atom.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -42,7 +43,9 @@ int ComputeQNEPAtom::width(Quantity quantity) {
 }
 
 void ComputeQNEPAtom::init() {
-    pair_ = find_pair_qnep(lmp, "compute qnep/atom");
+    const bool needs_model_on_host =
+        std::any_of(quantities_.begin(), quantities_.end(), [](Quantity q) { return q != Quantity::deviation; });
+    pair_ = find_pair_qnep(lmp, "compute qnep/atom", needs_model_on_host);
     for (const Quantity quantity : quantities_) {
         if (quantity == Quantity::deviation && pair_->n_models() < 2) {
             error->all(FLERR, "compute qnep/atom deviation: wanted at least two model files in pair_coeff, got one");
@@ -77,7 +80,7 @@ double *ComputeQNEPAtom::row(int i) {
 
 void ComputeQNEPAtom::compute_peratom() {
     invoked_peratom = update->ntimestep;
-    if (pair_->evaluated_model() == nullptr) {
+    if (!pair_->is_evaluated()) {
         error->all(FLERR, "compute qnep/atom: wanted after a force evaluation (run 0), got none yet");
     }
     allocate();

@@ -37,6 +37,9 @@ public:
 
     /// The model that drives the run, with the results of the last evaluation; null before the first.
     DistributedModel *evaluated_model();
+    bool is_evaluated() const { return is_evaluated_; }
+    /// Whether evaluated_model() has potentials and all that follows from them; a style on a device keeps them there.
+    virtual bool has_model_on_host() const { return true; }
     bool has_charges() const;  // whether any of the models has
     int n_models() const { return static_cast<int>(models_.size()); }
     /// Force deviations of the committee for the positions of now, [n_owned], eV/Å. Called by all ranks.
@@ -57,6 +60,7 @@ protected:
     std::vector<std::shared_ptr<TypedNeighbors>> neighbors_;  // one per order of elements
     double cutoff_ = 0.0;                                     // largest of all models, Å
     double energy_unit_ = 1.0;
+    bool is_evaluated_ = false;
     StageTimer timer_;
     std::unique_ptr<SummaryFile> deviation_file_;
     std::vector<double> deviations_;  // [n_owned]
@@ -88,7 +92,6 @@ private:
     std::vector<double> born_charges_;             // [n_total][9]
     bigint grade_step_ = -1;
     bigint n_list_builds_ = -1;  // of LAMMPS, when the neighbours were last taken over
-    bool is_evaluated_ = false;
     int ghost_width_ = 1;
 };
 

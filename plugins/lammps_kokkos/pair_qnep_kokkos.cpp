@@ -186,6 +186,7 @@ void PairQNEPKokkos<DeviceType>::compute(int eflag, int vflag) {
     timer_.start();
     without_exceptions([&] { totals = evaluate(0, vflag_global != 0, wants_atom_virials); });
     deviation_step_ = -1;
+    is_evaluated_ = true;
     if (models_.front()->model().has_charges()) {
         store_charges(atoms_);
     }
@@ -392,6 +393,7 @@ const std::vector<double> &PairQNEPKokkos<DeviceType>::deviations() {
         return deviations_;
     }
     timer_.start();
+    atomKK->sync(execution_space, X_MASK | TYPE_MASK);
     const int n = atom->nlocal + atom->nghost;
     std::vector<std::vector<double>> all_forces;
     for (std::size_t k = 0; k < models_.size(); ++k) {

@@ -27,6 +27,7 @@ public:
     void compute(int eflag, int vflag) override;
     double memory_usage() override;
     const std::vector<double> &deviations() override;
+    bool has_model_on_host() const override { return false; }
 
     // Of the charges; on the host (as for the host style) or on the device, as LAMMPS chooses.
     int pack_forward_comm(int n, int *atoms, double *buffer, int pbc_flag, int *pbc) override;

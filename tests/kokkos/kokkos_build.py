@@ -1,0 +1,64 @@
+"""Where the LAMMPS with KOKKOS is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class KokkosBuild:
+    """What the tests run."""
+
+    lmp: str
+    plugins: str  # folder
+    options: list[str]  # of lmp, that switch KOKKOS on
+
+
+def newest_source() -> float:
+    """When a source of the plugin was changed last."""
+    folders = [
+        ROOT / "plugins" / "lammps_kokkos",
+        ROOT / "plugins" / "lammps",
+        ROOT / "src" / "core",
+    ]
+    return max(path.stat().st_mtime for folder in folders for path in folder.glob("*.*"))
+
+
+def from_cache() -> tuple[str, str]:
+    """Program and plugin folder that scripts/build_lammps_kokkos.py made; skips the tests if it has not."""
+    environment = {**os.environ}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "build_lammps_kokkos.py"), "--find"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if found.returncode != 0:
+        pytest.skip(f"needs a LAMMPS with KOKKOS (make test-kokkos): {found.stderr.strip()}")
+    parts = dict(line.split("=", 1) for line in found.stdout.splitlines())
+    if Path(parts["plugin"], "built").stat().st_mtime < newest_source():
+        pytest.skip(f"{parts['plugin']} is older than its sources: make test-kokkos builds it")
+    return parts["lmp"], parts["plugin"]
+
+
+def find_build() -> KokkosBuild:
+    """From QNEP_KOKKOS_LAMMPS and QNEP_KOKKOS_PLUGIN, or from the cache of the build script."""
+    lmp = os.environ.get("QNEP_KOKKOS_LAMMPS")
+    if lmp:
+        plugins = os.environ.get("QNEP_KOKKOS_PLUGIN")
+        assert plugins, "QNEP_KOKKOS_LAMMPS wants QNEP_KOKKOS_PLUGIN: the folder of qnepkkplugin.so"
+    else:
+        lmp, plugins = from_cache()
+    options = shlex.split(os.environ.get("QNEP_KOKKOS_OPTIONS", "-k on t 2 -sf kk"))
+    return KokkosBuild(lmp, plugins, options)
