@@ -69,8 +69,10 @@ public:
         for (int k = 0; k <= n_intervals; ++k) {
             knots_[k] = missing_pair_term(k / inverse_spacing_, variance, alpha, cutoff);
             knots_[k].slope /= inverse_spacing_;
+            is_zero_ = is_zero_ && std::abs(knots_[k].value) < 1e-12;
         }
     }
+    bool is_zero() const { return is_zero_; }
     PairTerm at(double distance) const {
         const double place = distance * inverse_spacing_;
         const int k = std::min(static_cast<int>(place), n_intervals - 1);
@@ -83,9 +85,10 @@ public:
     }
 
 private:
-    static constexpr int n_intervals = 4096;
+    static constexpr int n_intervals = 2048;
     double inverse_spacing_;
     std::vector<PairTerm> knots_;
+    bool is_zero_ = true;
 };
 
 constexpr std::size_t most_tabulated_widths = 16;  // different ones; a table for each pair of them
@@ -246,6 +249,10 @@ private:
     void prepare_tables();
     void prepare_pairs();
     PairTerm pair_term(int i, int j, double distance) const;
+    /// Whether the reciprocal sum holds all of the pair's energy, as for two of the widest Gaussians.
+    bool is_complete(int i, int j) const {
+        return !tables_.empty() && tables_[kind_of_atom_[i] * kinds_.size() + kind_of_atom_[j]].is_zero();
+    }
     void prepare_slab();
     void apply(const std::vector<double> &charges, std::vector<double> &potentials);
     std::vector<double> estimate(const std::vector<double> &values) const {
@@ -262,13 +269,13 @@ private:
     GaussianCharges system_;
     std::unique_ptr<ReciprocalSum> reciprocal_;
     int reciprocal_atoms_ = -1;
-    std::vector<double> diagonal_;        // [n], V/e: hardness and what the Gaussian's own energy lacks
-    std::vector<double> preconditioner_;  // [n], inverse of the whole diagonal
-    InverseEstimate inverse_;             // of the matrix on the charges
-    std::vector<Pair> pairs_;             // this process's share, each once
-    std::vector<double> pair_slopes_;     // [n_pairs], over the distance
-    std::vector<std::int32_t> pair_shifts_;
-    std::vector<double> kinds_;  // different widths; tables_ [n_kinds][n_kinds] unless there are too many
+    std::vector<double> diagonal_;            // [n], V/e: hardness and what the Gaussian's own energy lacks
+    std::vector<double> preconditioner_;      // [n], inverse of the whole diagonal
+    InverseEstimate inverse_;                 // of the matrix on the charges
+    std::vector<Pair> pairs_;                 // this process's share, each once
+    std::vector<double> pair_slopes_;         // [n_pairs], over the distance
+    std::vector<std::int32_t> pair_origins_;  // [n_pairs], places in the caller's list
+    std::vector<double> kinds_;               // different widths; tables_ [n_kinds][n_kinds] unless there are too many
     std::vector<int> kind_of_atom_;
     std::vector<PairTable> tables_;
     std::array<double, 3> normal_{};
@@ -334,10 +341,12 @@ PairTerm ChargeEquilibration::Implementation::pair_term(int i, int j, double dis
 
 void ChargeEquilibration::Implementation::prepare_pairs() {
     pairs_.clear();
-    pair_slopes_.clear();
-    pair_shifts_.clear();
     if (!system_.widths) return;
     prepare_tables();
+    pairs_.resize(system_.n_pairs);
+    pair_slopes_.resize(system_.n_pairs);
+    pair_origins_.resize(system_.n_pairs);
+    std::size_t n_kept = 0;
     const double limit = options_.cutoff * options_.cutoff;
     for (std::size_t p = 0; p < system_.n_pairs; ++p) {
         const std::int32_t i = system_.first[p], j = system_.second[p], *shift = system_.shifts + 3 * p;
@@ -347,13 +356,14 @@ void ChargeEquilibration::Implementation::prepare_pairs() {
         }
         const auto r = pair_vector(system_.positions, system_.cell, i, j, shift);
         const double squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2];
-        if (squared >= limit) continue;
+        if (squared >= limit || is_complete(i, j)) continue;
         const double distance = std::sqrt(squared);
         const PairTerm term = pair_term(i, j, distance);
-        pairs_.push_back({i, j, term.value});
-        pair_slopes_.push_back(term.slope / distance);
-        pair_shifts_.insert(pair_shifts_.end(), shift, shift + 3);
+        pairs_[n_kept] = {i, j, term.value};
+        pair_slopes_[n_kept] = term.slope / distance;
+        pair_origins_[n_kept++] = static_cast<std::int32_t>(p);
     }
+    pairs_.resize(n_kept);
 }
 
 void ChargeEquilibration::Implementation::prepare_slab() {
@@ -494,7 +504,8 @@ void ChargeEquilibration::Implementation::add_forces(EquilibrationResult &result
     std::array<double, 10> of_pairs{};  // energy and virial
     for (std::size_t p = 0; p < pairs_.size(); ++p) {
         const Pair &pair = pairs_[p];
-        const auto r = pair_vector(system_.positions, system_.cell, pair.first, pair.second, &pair_shifts_[3 * p]);
+        const auto r = pair_vector(system_.positions, system_.cell, pair.first, pair.second,
+                                   system_.shifts + 3 * std::size_t(pair_origins_[p]));
         const double product = q[pair.first] * q[pair.second];
         of_pairs[9] += product * pair.value;
         for (int a = 0; a < 3; ++a) {

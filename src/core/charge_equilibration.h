@@ -107,7 +107,7 @@ struct EquilibrationResult {
 /// The preconditioner is an estimate of the inverse matrix from the iterations of earlier steps, see InverseEstimate,
 /// and the inverse of the diagonal where nothing is known. The start is the `guess` if one is given, else extrapolated
 /// from the last four solutions if the number of atoms has not changed. With few different widths the pair term is
-/// interpolated (cubic, exact to 1e-10 V/e).
+/// interpolated (cubic, exact to 1e-9 V/e).
 class ChargeEquilibration {
 public:
     explicit ChargeEquilibration(const EquilibrationOptions &options);
