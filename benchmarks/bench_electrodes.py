@@ -1,7 +1,7 @@
 """Electrodes at constant potential: cost of the charges at 3,000 atoms, and conservation of energy over 20 ps.
 
 The cell is built by `qnep build` and computed by the shipped model; energy is followed in a small cell on springs.
-About five minutes.
+About one minute.
 """
 
 from __future__ import annotations
