@@ -84,7 +84,7 @@ private:
             const std::size_t per_atom = (n_slots + 2) * sizeof(int) + (n_sums + n_derivatives) * sizeof(Real);
             throw InputError("wanted " + std::to_string(per_atom) + " bytes for each of " + std::to_string(n_rows) +
                              " atoms on the device besides what LAMMPS needs, and got: " + failure.what() +
-                             ". More devices, precision mixed or a thinner neighbor skin need less on each");
+                             " (more devices, precision mixed or a thinner neighbor skin need less on each)");
         }
     }
 

@@ -62,7 +62,7 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
         kokkos: bool = True,
         n_ranks: int = 1,
         options: list[str] | None = None,
-        plugins: str = kokkos_build.plugins,
+        launcher: list[str] | None = None,
     ) -> Run:
         (tmp_path / "in.test").write_text(script)
         command = [kokkos_build.lmp, "-in", "in.test", "-log", "none"]
@@ -72,7 +72,12 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
             command += kokkos_build.options
         if n_ranks > 1:
             command = [mpi_launcher(), "-n", str(n_ranks), *command]
-        environment = {**os.environ, "LAMMPS_PLUGIN_PATH": plugins, "OMP_NUM_THREADS": "1"}
+        command = [*(launcher or []), *command]
+        environment = {
+            **os.environ,
+            "LAMMPS_PLUGIN_PATH": kokkos_build.plugins,
+            "OMP_NUM_THREADS": "1",
+        }
         environment |= {"OMP_PROC_BIND": "false"}
         process = subprocess.Popen(
             command,

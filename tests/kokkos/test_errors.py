@@ -65,6 +65,35 @@ def test_wrong_input(case, run, tmp_path):
     assert message in text, text
 
 
+CRYSTAL = """
+units metal
+atom_style charge
+lattice bcc 4.3
+region all block 0 20 0 20 0 20
+create_box 3 all
+create_atoms 1 box
+mass * 20.0
+pair_style qnep
+pair_coeff * * nep.txt Na C O
+run 0
+"""
+
+
+def test_too_little_memory(run, tmp_path):
+    """Limits of the address space, rising, until LAMMPS itself has enough and the style has not."""
+    write_system(tmp_path, n_max=(8, 8))
+    screens = []
+    for megabytes in range(100, 400, 12):
+        done = run(CRYSTAL, options=ON, launcher=["prlimit", f"--as={megabytes * 1_000_000}"])
+        screens.append(" ".join(done.screen.split()))
+        if done.status == 0:
+            break
+        assert done.status > 0, "ended by a signal"
+    messages = [text for text in screens if "bytes for each of 17000 atoms on the device" in text]
+    assert messages, screens
+    assert "more devices, precision mixed or a thinner neighbor skin" in messages[0]
+
+
 def test_plain_atom_style(run, tmp_path):
     """Models without charges need none."""
     from ase.io.lammpsdata import read_lammps_data, write_lammps_data
