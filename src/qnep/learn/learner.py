@@ -40,6 +40,8 @@ from qnep.model import Model
 
 ACTIVE_SET_FILE = "active_set.npz"
 LAMMPS_ACTIVE_SET_FILE = "active_set.txt"
+SAVE_INTERVAL_S = 1.0
+"""Looks that changed nothing are saved so often; waiting for the disk after each would cost more than small models."""
 
 
 class LearningFailed(RuntimeError):
@@ -196,6 +198,8 @@ class Learner:
         self.threshold = parts.threshold
         self._decisions = GrowingFile(folder / DECISIONS_FILE)
         self._trajectory = GrowingFile(folder / TRAJECTORY_FILE)
+        self._is_changed = True  # by more than a look without objection, since the state was saved
+        self._saved_at = -np.inf
         self._open(digest, resume)
         self._driver = ReferenceDriver(parts.reference)
         self._driver.config_type, self._driver.trajectory = "reference-md", "start"
@@ -370,6 +374,7 @@ class Learner:
 
     def record(self, action: str, why: str, findings: Sequence[Finding], **details: Any) -> None:
         """Write a decision with its numbers, and count it."""
+        self._is_changed |= action != "accept"
         self.count(action)
         line = {
             "step": self.dynamics.step,
@@ -383,11 +388,15 @@ class Learner:
             self._decisions.append(json.dumps(line, ensure_ascii=False) + "\n")
 
     def save(self) -> None:
-        """Write the state after an event."""
-        state = self.state
+        """Write the state after an event; looks without objection wait up to SAVE_INTERVAL_S for the next one."""
+        if not self._is_changed and time.monotonic() - self._saved_at < SAVE_INTERVAL_S:
+            return
         with self._timed("disk"):
             self._note_state()
-            state.save(self.folder)
+            for file in (self._decisions, self._trajectory):
+                file.see_on_disk()
+            self.state.save(self.folder)
+        self._is_changed, self._saved_at = False, time.monotonic()
 
     def _note_state(self) -> None:
         """Put into the state what dynamics, gates and files hold."""

@@ -61,7 +61,9 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Replace the state file in one move, so that a kill leaves the old one or the new one."""
-        content = json.dumps({"format": FORMAT, **vars(self)})  # asdict would copy every label's number
+        content = json.dumps(
+            {"format": FORMAT, **vars(self)}
+        )  # asdict would copy every label's number
         write_atomically(folder / STATE_FILE, content.encode())
 
     @classmethod
@@ -93,6 +95,7 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._has_new = False
 
     @property
     def size(self) -> int:
@@ -100,11 +103,17 @@ class GrowingFile:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def append(self, text: str) -> None:
-        """Add text and see it on the disk."""
+        """Add text."""
         with self.path.open("a") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        self._has_new = True
+
+    def see_on_disk(self) -> None:
+        """Return when all that was added would survive a power failure."""
+        if self._has_new:
+            with self.path.open("a") as file:
+                os.fsync(file.fileno())
+        self._has_new = False
 
     def cut(self, size: int) -> None:
         """Drop what was written after the file had `size` bytes.
