@@ -1,7 +1,7 @@
 """Electrodes at constant potential: cost of the charges at 3,000 atoms, and conservation of energy over 20 ps.
 
 The cell is built by `qnep build` and computed by the shipped model; energy is followed in a small cell on springs.
-About one minute.
+About two minutes.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class EveryThirdStep(Calculator):
         """Evaluate the potential, and each third time the charges."""
         super().calculate(atoms, properties, system_changes)
         alone = self.atoms.copy()
+        alone.set_constraint()  # the springs, which ASE adds by itself
         alone.calc = self.base
         energy, forces = alone.get_potential_energy(), alone.get_forces()
         if self.n_calls % 3 == 0:
@@ -200,7 +201,7 @@ def drift(counts: tuple[float, float], length_ps: float = 20.0) -> list[object]:
     return _summary(energies, weights)
 
 
-def published_drift(counts: tuple[float, float], length_ps: float = 0.6) -> list[object]:
+def published_drift(counts: tuple[float, float], length_ps: float = 5.0) -> list[object]:
     """The same with charges to 1e-2 e every third step."""
     atoms, sites = swinging_cell()
     stiffness = [STIFFNESS] * (len(atoms) - 1) + [SOFT]
@@ -227,7 +228,8 @@ def published_drift(counts: tuple[float, float], length_ps: float = 0.6) -> list
 
     dynamics = VelocityVerlet(atoms, 1.0 * units.fs)
     dynamics.attach(observe, interval=30)  # a multiple of three: the frozen charges are fresh then
-    dynamics.run(round(1000 * length_ps))
+    with contextlib.suppress(ValueError):  # no electrode is left: the length in the table says when
+        dynamics.run(round(1000 * length_ps))
     return _summary(energies, weights)
 
 
@@ -283,6 +285,7 @@ def measure() -> str:
         "iterations are the median over the steps of all linear systems of a step together. Wanted: at most 1.0 times "
         f"the step of the model and 8 iterations.\n\n{times}\n\n"
         "33 sodium atoms on springs, 8 V, constant energy, 1 fs, random NEP with equilibrated charges; an "
-        "adatom swings through the switch of its membership. Wanted: a drift below 1e-5 eV/atom/ps.\n\n"
+        "adatom swings through the switch of its membership. Wanted: a drift below 1e-5 eV/atom/ps. "
+        "A shorter length than 5 ps says when the cell came apart.\n\n"
         f"{conservation}"
     )
