@@ -219,6 +219,10 @@ def test_refusals(tmp_path, lammps_program):
     other.mkdir()
     with pytest.raises(PlumedError, match="line 2:"):
         start(other, lammps_program, plumed=PLUMED.replace("ATOM=1", "ATOM=7"))
+    with pytest.raises(
+        BarrierError, match=r"production must be a part of the run, 0 to 1, got 1\.0"
+    ):
+        start(other, lammps_program, production=1.0)
     with pytest.raises(BarrierError, match="needs a labelled METAD"):
         start(other, lammps_program, plumed="d: DISTANCE ATOMS=1,2\n")
     with pytest.raises(BarrierError, match=r"must hold place\.x"):
