@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <sstream>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -22,6 +23,22 @@
 namespace LAMMPS_NS {
 
 namespace {
+
+/// Version and device of the Kokkos library in this process, from its own report: "4.5.1 for OpenMP".
+std::string running_kokkos() {
+    if (!Kokkos::is_initialized()) {
+        return "of its own, which the plugin does not see";
+    }
+    std::ostringstream report;
+    Kokkos::print_configuration(report);
+    const std::string text = report.str();
+    const auto entry = [&](const std::string &name) {
+        const std::size_t begin = text.find(name + ": ");
+        const std::size_t end = text.find('\n', begin);
+        return begin == std::string::npos ? "?" : text.substr(begin + name.size() + 2, end - begin - name.size() - 2);
+    };
+    return entry("Kokkos Version") + " for " + entry("Default Device");
+}
 
 /// Rows [0, n) of an array on the device as one on the host.
 template <class View>
@@ -52,11 +69,14 @@ PairQNEPKokkos<DeviceType>::PairQNEPKokkos(LAMMPS *lammps): PairQNEP(lammps) {
     if (lmp->kokkos == nullptr || lmp->kokkos->kokkos_exists == 0) {
         error->all(FLERR, "pair_style qnep/kk: wanted a LAMMPS that was started with -k on, got one without");
     }
-    if (!Kokkos::is_initialized()) {
+    const std::string compiled = fmt::format("{}.{}.{} for {}", KOKKOS_VERSION / 10000, KOKKOS_VERSION / 100 % 100,
+                                             KOKKOS_VERSION % 100, Kokkos::DefaultExecutionSpace::name());
+    const std::string running = running_kokkos();
+    if (compiled != running) {
         error->all(FLERR,
-                   "pair_style qnep/kk: wanted the Kokkos library that this LAMMPS runs, got another one (compiled "
-                   "against Kokkos {}.{}.{}): build plugins/lammps_kokkos with the Kokkos_ROOT of this LAMMPS",
-                   KOKKOS_VERSION / 10000, KOKKOS_VERSION / 100 % 100, KOKKOS_VERSION % 100);
+                   "pair_style qnep/kk: the plugin was compiled against Kokkos {}, this LAMMPS runs Kokkos {}: build "
+                   "plugins/lammps_kokkos with the Kokkos_ROOT of this LAMMPS",
+                   compiled, running);
     }
     kokkosable = 1;
     respa_enable = 0;

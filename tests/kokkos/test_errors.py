@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+
 import pytest
 from kokkos_systems import ELEMENTS, write_system
 
@@ -92,6 +95,33 @@ def test_too_little_memory(run, tmp_path):
     messages = [text for text in screens if "bytes for each of 17000 atoms on the device" in text]
     assert messages, screens
     assert "more devices, precision mixed or a thinner neighbor skin" in messages[0]
+
+
+NEXT_KOKKOS = """
+#include <ostream>
+namespace Kokkos {
+void print_configuration(std::ostream &out, bool) {
+    out << "  Kokkos Version: 99.1.2\\n  Default Device: OpenMP\\n";
+}
+}
+"""
+
+
+def test_another_kokkos(run, tmp_path):
+    """A library in front of Kokkos that reports another version, as another Kokkos would."""
+    (tmp_path / "next.cpp").write_text(NEXT_KOKKOS)
+    library = tmp_path / "next.so"
+    compiler = ["c++", "-shared", "-fPIC", str(tmp_path / "next.cpp"), "-o", str(library)]
+    subprocess.run(compiler, check=True)
+    write_system(tmp_path)
+    script = SCRIPT.format(atom_style="charge", before="", style="qnep", after="")
+    done = run(script, options=ON, launcher=["env", f"LD_PRELOAD={library}"])
+    text = " ".join(done.screen.split())
+    assert done.status > 0, text
+    assert re.search(
+        r"compiled against Kokkos \d+\.\d+\.\d+ for OpenMP, this LAMMPS runs Kokkos 99\.1\.2 for OpenMP",
+        text,
+    ), text
 
 
 def test_plain_atom_style(run, tmp_path):
