@@ -1,6 +1,6 @@
 """The demo: the whole main job on a small cell, from an empty folder to a page that can be mailed.
 
-`make demo` runs it, in one or two minutes on two cores. Each step is a command that can be used on its own:
+`make demo` runs it, in about two minutes on two cores. Each step is a command that can be used on its own:
 
 1. `qnep build`: sodium | ethylene carbonate + NaPF6, about 400 atoms;
 2. the model: what it is, a first evaluation, and a relaxation with ASE;
@@ -46,7 +46,7 @@ from qnep.report.page import RunFacts
 from qnep.report.run_folder import RunFolder
 from qnep.report.thermo_log import read_thermo
 
-MODEL = Path(__file__).resolve().parents[1] / "models" / "na-sei-seed" / "nep.txt"
+MODEL = Path(__file__).resolve().parents[1] / "models" / "na-sei-1" / "nep.txt"
 TEMPERATURE = 450.0  # K
 TIMESTEP_FS = 0.5
 ARRIVAL_HEIGHT = (
@@ -57,13 +57,14 @@ RELAXED_FORCE, RELAXATION_STEPS = 0.1, 200  # eV/Å
 ELEMENTS = ("C", "F", "H", "Na", "O", "P")
 
 NOT_YET_PHYSICAL = (
-    "This is a demonstration: every part that runs is real, the chemistry is not. The model na-sei-seed was fitted to "
-    "66 small frames; it knows whole molecules and short contacts, and no reaction barrier. That nothing reacts here "
-    "says nothing about EC on sodium, which does react.",
-    "Charges: their signs were put in and their sizes are small, for the training data held no Born charges. Ions are "
-    "bound too weakly, and atoms of the metal carry charge.",
-    "At 450 K sodium is above its melting point (371 K): its surface is mobile, and the model lets its atoms dissolve. "
-    "They count as Na⁺ once fewer than three of their neighbours are metal.",
+    "This is a demonstration: every part that runs is real, the chemistry is a first draft. The model na-sei-1 was fitted "
+    "to 116 small DFT frames. EC opens at the metal and leaves carbonate and ethylene, PF₆⁻ loses fluoride: known "
+    "reactions, but no barrier, rate or share of products has been validated, and all of it is too fast.",
+    "At 450 K sodium is above its melting point (371 K). Its atoms count as Na⁺ once fewer than three of their neighbours "
+    "are metal; a slab of 54 atoms is used up by the molecules around it within some ps.",
+    "Species that hold an H between two molecules (as C6H8O6) are an error of the model: it lets H of one EC come too close "
+    "to O of another.",
+    "Charges: the data hold no Born charges; those of the model were held near GFN1-xTB's. Take their order, not their size.",
     "Ions are carried within 1.5 ps instead of 0.1 ns (published protocol) or of seconds (a battery). The bias work is "
     "no free energy, and an ion that is released on the surface may leave it again.",
     "Some hundred atoms at constant volume for some ps: diffusion, densities and pressures are not converged.",
