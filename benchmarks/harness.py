@@ -49,6 +49,7 @@ def paired_timings(
     contestants: Mapping[str, Callable[[], object]],
     rounds: int = 5,
     calls: int | Mapping[str, int] = 1,
+    warm_up: int = 0,
 ) -> dict[str, Timing]:
     """Time contestants in turn, so that a change of the machine's speed hits all of them.
 
@@ -57,6 +58,8 @@ def paired_timings(
     contestants : name -> what to call.
     rounds : how often each gets its turn.
     calls : in a turn; one number or one for each contestant.
+    warm_up : calls without a clock at the beginning of each turn. A processor that was idle, as the second one is while
+        others run on one thread, takes some tenths of a second to reach its speed.
 
     Returns
     -------
@@ -68,6 +71,8 @@ def paired_timings(
     for _ in range(rounds):
         for name, function in contestants.items():
             n_calls = calls if isinstance(calls, int) else calls[name]
+            for _ in range(warm_up):
+                function()
             seconds[name].append(_time_one(function, n_calls))
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 

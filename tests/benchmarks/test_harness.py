@@ -23,6 +23,9 @@ def test_contestants_take_turns():
     timings = harness.paired_timings(contestants, rounds=2, calls={"a": 1, "b": 2})
     assert "".join(calls) == "ab" + "abb" * 2
     assert len(timings["a"].seconds) == 2
+    calls.clear()
+    harness.paired_timings(contestants, rounds=1, warm_up=3)
+    assert "".join(calls) == "ab" + "aaaa" + "bbbb"
 
 
 def test_ratio_is_taken_round_by_round():
