@@ -72,7 +72,11 @@ def measure() -> str:
         "s",
         "CPU s",
     )
-    return table(header, rows)
+    return (
+        f"Fits to GPUMD's example, one thread, default settings, {EPOCHS[0]} epochs without charges and {EPOCHS[2]} "
+        "with. GPUMD's own errors on the same 25 structures after 20,000 generations: 0.414 meV/atom and 39.9 meV/Å "
+        "without charges, 0.449 and 39.2 with. No GPU was at hand.\n\n" + table(header, rows)
+    )
 
 
 if __name__ == "__main__":
