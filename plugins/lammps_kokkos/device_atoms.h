@@ -83,25 +83,6 @@ KOKKOS_FORCEINLINE_FUNCTION void for_basis_functions(Real distance, Real inverse
     }
 }
 
-/// Energy of a pair by ZBL and its derivative with respect to the distance, eV and eV/Å.
-KOKKOS_INLINE_FUNCTION void repulsion(const ZblPair &pair, double d, double &energy, double &slope) {
-    double sum = 0.0, sum_slope = 0.0;
-    for (int i = 0; i < 4; ++i) {
-        const double term = pair.amplitude[i] * Kokkos::exp(-pair.decay[i] * d);
-        sum += term;
-        sum_slope -= pair.decay[i] * term;
-    }
-    double switching = 1.0, switching_slope = 0.0;
-    if (d > pair.inner) {
-        const double rate = pi / (pair.outer - pair.inner);
-        const double phase = rate * (d - pair.inner);
-        switching = 0.5 * Kokkos::cos(phase) + 0.5;
-        switching_slope = -0.5 * rate * Kokkos::sin(phase);
-    }
-    energy = sum * switching / d;
-    slope = (sum_slope * switching + sum * switching_slope - energy) / d;
-}
-
 /// Whether ZBL acts on a pair; it does so within the angular cutoff.
 template <typename Real>
 KOKKOS_INLINE_FUNCTION bool is_repelled(const DeviceModelView<Real> &model, int pair, Real distance) {

@@ -217,7 +217,7 @@ private:
             return Real(0);
         }
         double energy, slope;
-        repulsion(model.zbl[pair], vector.distance, energy, slope);
+        zbl_repulsion(model.zbl[pair], vector.distance, energy, slope);
         return static_cast<Real>(0.5 * slope);
     }
 };

@@ -304,7 +304,7 @@ private:
                 const int pair = type * model.n_types + vector.type;
                 if (is_repelled(model, pair, vector.distance)) {
                     double energy, slope;
-                    repulsion(model.zbl[pair], vector.distance, energy, slope);
+                    zbl_repulsion(model.zbl[pair], vector.distance, energy, slope);
                     sum += 0.5 * energy;
                 }
             },

@@ -151,7 +151,7 @@ public:
         double sum = 0.0;
         for_close_pairs([&](int, const ZblPair &pair, double d) {
             double energy, slope;
-            repulsion(pair, d, energy, slope);
+            zbl_repulsion(pair, d, energy, slope);
             sum += 0.5 * energy;
         });
         return sum;
@@ -839,28 +839,10 @@ private:
         }
     }
 
-    static void repulsion(const ZblPair &pair, double d, double &energy, double &slope) {
-        double sum = 0.0, sum_slope = 0.0;
-        for (int i = 0; i < 4; ++i) {
-            const double term = pair.amplitude[i] * std::exp(-pair.decay[i] * d);
-            sum += term;
-            sum_slope -= pair.decay[i] * term;
-        }
-        double switching = 1.0, switching_slope = 0.0;
-        if (d > pair.inner) {
-            const double rate = pi / (pair.outer - pair.inner);
-            const double phase = rate * (d - pair.inner);
-            switching = 0.5 * std::cos(phase) + 0.5;
-            switching_slope = -0.5 * rate * std::sin(phase);
-        }
-        energy = sum * switching / d;
-        slope = (sum_slope * switching + sum * switching_slope - energy) / d;
-    }
-
     void add_repulsion() {
         for_close_pairs([this](int slot, const ZblPair &pair, double d) {
             double energy, slope;
-            repulsion(pair, d, energy, slope);
+            zbl_repulsion(pair, d, energy, slope);
             const Real half = static_cast<Real>(0.5 * slope);
             gx_[slot] += half * ux_[slot];
             gy_[slot] += half * uy_[slot];

@@ -1,10 +1,14 @@
 // The formulas of the NEP descriptor, written once for plain numbers, SIMD vectors and device code.
 //
 // Sources: Fan et al., J. Chem. Phys. 157, 114801 (2022), doi:10.1063/5.0106617 (descriptor, NEP4);
-// Behler and Parrinello, Phys. Rev. Lett. 98, 146401 (2007) (cutoff function).
+// Behler and Parrinello, Phys. Rev. Lett. 98, 146401 (2007) (cutoff function); Ziegler, Biersack and Littmark, The
+// Stopping and Range of Ions in Matter (1985) (repulsion).
 #pragma once
 
+#include <cmath>
 #include <utility>
+
+#include "constants.h"
 
 #ifndef QNEP_INLINE
 #define QNEP_INLINE inline __attribute__((always_inline))
@@ -300,6 +304,26 @@ QNEP_INLINE void invariant_derivative(const Monomial (&monomials)[n], const Load
         add(term.b, scale * get(term.a) * get(term.c));
         add(term.c, scale * get(term.a) * get(term.b));
     }
+}
+
+/// Energy of a pair by ZBL and its derivative with respect to the distance, eV and eV/Å; `Pair` is ZblPair.
+template <typename Pair>
+QNEP_INLINE void zbl_repulsion(const Pair &pair, double d, double &energy, double &slope) {
+    double sum = 0.0, sum_slope = 0.0;
+    for (int i = 0; i < 4; ++i) {
+        const double term = pair.amplitude[i] * std::exp(-pair.decay[i] * d);
+        sum += term;
+        sum_slope -= pair.decay[i] * term;
+    }
+    double switching = 1.0, switching_slope = 0.0;
+    if (d > pair.inner) {
+        const double rate = pi / (pair.outer - pair.inner);
+        const double phase = rate * (d - pair.inner);
+        switching = 0.5 * std::cos(phase) + 0.5;
+        switching_slope = -0.5 * rate * std::sin(phase);
+    }
+    energy = sum * switching / d;
+    slope = (sum_slope * switching + sum * switching_slope - energy) / d;
 }
 
 }  // namespace qnep
