@@ -73,7 +73,7 @@ test-kokkos: $(VENV)/stamp-package
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/build_lammps_kokkos.py
 	$(BIN)/python -m pytest tests/kokkos -m "long or not long" $(PYTEST_OPTIONS)
 	PYTHONPATH=tests/kokkos $(BIN)/python -m pytest -p host_tests_with_kokkos $(PYTEST_OPTIONS) \
-	    $(addprefix tests/lammps/test_,routes.py committee.py dynamics.py heat_flux.py)
+	    $(addprefix tests/lammps/test_,routes.py committee.py dynamics.py heat_flux.py conp.py electric.py grade.py)
 
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
 #include "compute_qnep_atom.h"
 
-#include <algorithm>
 #include <map>
 #include <string>
 
@@ -43,9 +42,7 @@ int ComputeQNEPAtom::width(Quantity quantity) {
 }
 
 void ComputeQNEPAtom::init() {
-    const bool needs_model_on_host =
-        std::any_of(quantities_.begin(), quantities_.end(), [](Quantity q) { return q != Quantity::deviation; });
-    pair_ = find_pair_qnep(lmp, "compute qnep/atom", needs_model_on_host);
+    pair_ = find_pair_qnep(lmp, "compute qnep/atom");
     for (const Quantity quantity : quantities_) {
         if (quantity == Quantity::deviation && pair_->n_models() < 2) {
             error->all(FLERR, "compute qnep/atom deviation: wanted at least two model files in pair_coeff, got one");
@@ -100,7 +97,7 @@ const std::vector<double> &ComputeQNEPAtom::values_of(Quantity quantity) {
     case Quantity::grade:
         return pair_->grades();
     default:
-        return pair_->evaluated_model()->potentials();
+        return pair_->potentials();
     }
 }
 

@@ -46,6 +46,7 @@ public:
     /// [n_owned], V, the derivatives with respect to the charges of an energy that is summed elsewhere.
     using ChargeResponse = std::function<void(const double *charges, double *charge_derivatives)>;
     void set_charge_response(ChargeResponse response) { charge_response_ = std::move(response); }
+    const ChargeResponse &charge_response() const { return charge_response_; }
 
     /// Before a run: threads of now, and a mesh chosen for the charges of the first evaluation.
     void init();

@@ -7,10 +7,10 @@
 
 namespace LAMMPS_NS {
 
-PairQNEP *find_pair_qnep(LAMMPS *lammps, const char *asker, bool needs_model_on_host) {
+PairQNEP *find_pair_qnep(LAMMPS *lammps, const char *asker) {
     constexpr int pattern = 0;
     auto *pair = dynamic_cast<PairQNEP *>(lammps->force->pair_match("^qnep", pattern));
-    if (pair == nullptr || (needs_model_on_host && !pair->has_model_on_host())) {
+    if (pair == nullptr) {
         lammps->error->all(FLERR, "{}: wanted one pair_style qnep, got pair_style {}", asker,
                            lammps->force->pair_style != nullptr ? lammps->force->pair_style : "none");
     }

@@ -7,7 +7,6 @@ class LAMMPS;
 class PairQNEP;
 
 /// The one pair style qnep in use, also below a hybrid style; stops LAMMPS with the name of the `asker` otherwise.
-/// See PairQNEP::has_model_on_host.
-PairQNEP *find_pair_qnep(LAMMPS *lammps, const char *asker, bool needs_model_on_host = true);
+PairQNEP *find_pair_qnep(LAMMPS *lammps, const char *asker);
 
 }  // namespace LAMMPS_NS

@@ -291,16 +291,20 @@ void PairQNEP::compute(int eflag, int vflag) {
     add_forces();
     add_energies();
     add_virials();
-    write_summaries();
+    write_summaries(models_.front()->neighbors().types());
 }
 
-void PairQNEP::write_summaries() {
-    const std::vector<int> &types = models_.front()->neighbors().types();
+bool PairQNEP::is_summary_step() const {
+    return (deviation_file_ && update->ntimestep % settings_.deviation_interval == 0) ||
+           (grade_file_ && update->ntimestep % settings_.grade_interval == 0);
+}
+
+void PairQNEP::write_summaries(const std::vector<int> &elements) {
     if (deviation_file_ && update->ntimestep % settings_.deviation_interval == 0) {
-        deviation_file_->write(update->ntimestep, deviations(), types);
+        deviation_file_->write(update->ntimestep, deviations(), elements);
     }
     if (grade_file_ && update->ntimestep % settings_.grade_interval == 0) {
-        grade_file_->write(update->ntimestep, grades(), types);
+        grade_file_->write(update->ntimestep, grades(), elements);
     }
 }
 
@@ -366,8 +370,8 @@ void PairQNEP::add_virials() {
     }
 }
 
-DistributedModel *PairQNEP::evaluated_model() {
-    return is_evaluated_ ? models_.front().get() : nullptr;
+const std::vector<double> &PairQNEP::potentials() {
+    return models_.front()->potentials();
 }
 
 void PairQNEP::set_charge_response(DistributedModel::ChargeResponse response) {

@@ -35,20 +35,18 @@ public:
     int pack_reverse_comm(int n, int first, double *buffer) override;
     void unpack_reverse_comm(int n, int *atoms, double *buffer) override;
 
-    /// The model that drives the run, with the results of the last evaluation; null before the first.
-    DistributedModel *evaluated_model();
     bool is_evaluated() const { return is_evaluated_; }
-    /// Whether evaluated_model() has potentials and all that follows from them; a style on a device keeps them there.
-    virtual bool has_model_on_host() const { return true; }
+    /// Of the model that drives the run, from the last evaluation, which there must be; [n_owned], V.
+    virtual const std::vector<double> &potentials();
     bool has_charges() const;  // whether any of the models has
     int n_models() const { return static_cast<int>(models_.size()); }
     /// Force deviations of the committee for the positions of now, [n_owned], eV/Å. Called by all ranks.
     virtual const std::vector<double> &deviations();
     bool has_active_set() const { return active_set_ != nullptr; }
     /// Extrapolation grades for the positions of now, [n_owned]. Called by all ranks.
-    const std::vector<double> &grades();
+    virtual const std::vector<double> &grades();
     /// Born effective charges of the last evaluation, [n_owned][9] row-major (field slow), e. Called by all ranks.
-    const std::vector<double> &born_effective_charges();
+    virtual const std::vector<double> &born_effective_charges();
     /// For fix qnep/conp, see DistributedModel; of the model that drives the run.
     void set_charge_response(DistributedModel::ChargeResponse response);
     double ewald_alpha() const { return models_.front()->model().ewald_alpha(); }  // 1/Å
@@ -62,14 +60,20 @@ protected:
     double energy_unit_ = 1.0;
     bool is_evaluated_ = false;
     StageTimer timer_;
-    std::unique_ptr<SummaryFile> deviation_file_;
     std::vector<double> deviations_;  // [n_owned]
     bigint deviation_step_ = -1;
-    double *ghost_values_ = nullptr;  // what forward and reverse communication work on
+    std::unique_ptr<qnep::ActiveSet> active_set_;  // of the model that drives the run
+    std::vector<double> grades_;                   // [n_owned]
+    bigint grade_step_ = -1;
+    std::vector<double> born_charges_;  // [n_total][9]
+    double *ghost_values_ = nullptr;    // what forward and reverse communication work on
 
     void without_exceptions(const std::function<void()> &action);
     /// Adds the ghosts' rows to their owners'; values: [n_total][width].
     void sum_back_from_ghosts(double *values, int width);
+    /// Lines of this step in the files of deviations and grades; elements: [n_owned] of the model that drives the run.
+    void write_summaries(const std::vector<int> &elements);
+    bool is_summary_step() const;
 
 private:
     void allocate();
@@ -79,18 +83,13 @@ private:
     void check_special_bonds();
     void update_neighbors();
     void share_with_ghosts(double *values);
-    void write_summaries();
     void read_active_set();
     void add_forces();
     void add_energies();
     void add_virials();
     void store_charges();
 
-    std::unique_ptr<SummaryFile> grade_file_;
-    std::unique_ptr<qnep::ActiveSet> active_set_;  // of the model that drives the run
-    std::vector<double> grades_;                   // [n_owned]
-    std::vector<double> born_charges_;             // [n_total][9]
-    bigint grade_step_ = -1;
+    std::unique_ptr<SummaryFile> deviation_file_, grade_file_;
     bigint n_list_builds_ = -1;  // of LAMMPS, when the neighbours were last taken over
     int ghost_width_ = 1;
 };

@@ -29,19 +29,18 @@ void shift_charges(const DeviceAtoms<Device> &atoms, double shift, const Kokkos:
 }
 
 template <class Device>
-double sum_of_potentials(const DeviceAtoms<Device> &atoms, const Kokkos::View<double *, Device> &potentials) {
+double sum_over_model(const DeviceAtoms<Device> &atoms, const Kokkos::View<double *, Device> &values) {
     const auto packed = atoms.packed;
     double total = 0.0;
     Kokkos::parallel_reduce(
         "qnep:mean", Kokkos::RangePolicy<Device>(0, atoms.n_owned),
-        KOKKOS_LAMBDA(int i, double &sum) { sum += packed(i, 3) >= 0.0 ? potentials(i) : 0.0; }, total);
+        KOKKOS_LAMBDA(int i, double &sum) { sum += packed(i, 3) >= 0.0 ? values(i) : 0.0; }, total);
     return total;
 }
 
 template <class Device, class Forces>
-void subtract_means(const DeviceAtoms<Device> &atoms, double mean_potential, std::array<double, 3> mean_force,
-                    const Kokkos::View<double *, Device> &potentials, const Kokkos::View<double *, Device> &derivatives,
-                    const Forces &forces) {
+void subtract_means(const DeviceAtoms<Device> &atoms, double mean_derivative, std::array<double, 3> mean_force,
+                    const Kokkos::View<double *, Device> &derivatives, const Forces &forces) {
     const auto packed = atoms.packed;
     const double fx = mean_force[0], fy = mean_force[1], fz = mean_force[2];
     Kokkos::parallel_for(
@@ -50,7 +49,7 @@ void subtract_means(const DeviceAtoms<Device> &atoms, double mean_potential, std
                 derivatives(i) = 0.0;
                 return;
             }
-            derivatives(i) = potentials(i) - mean_potential;
+            derivatives(i) -= mean_derivative;
             forces(i, 0) -= fx;
             forces(i, 1) -= fy;
             forces(i, 2) -= fz;

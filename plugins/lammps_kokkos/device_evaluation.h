@@ -28,6 +28,8 @@ template <class Device>
 class DeviceEvaluation {
 public:
     using Vector = Kokkos::View<double *, Device>;
+    using Tensors = typename ForceScatter<Device>::Virials;
+    using Rows = Kokkos::View<double **, Kokkos::LayoutRight, Device>;
 
     virtual ~DeviceEvaluation() = default;
 
@@ -41,6 +43,11 @@ public:
     /// Forces through the network; charge_derivatives: [n_owned], V, empty for a model without charges.
     virtual ForceSums force_pass(const DeviceAtoms<Device> &atoms, const Vector &charge_derivatives,
                                  const DeviceResults<Device> &results) = 0;
+    /// Born effective charges without their diagonal part, as Potential::born_effective_charges; born: [n_total][9],
+    /// e, added to. Must follow network_pass.
+    virtual void born_pass(const DeviceAtoms<Device> &atoms, const Tensors &born) = 0;
+    /// Unscaled descriptors, [n_owned][n_descriptors]; rows of atoms without a model are left as they are.
+    virtual void descriptors(const DeviceAtoms<Device> &atoms, const Rows &values) = 0;
     /// Memory on the device that does not belong to the caller.
     virtual std::size_t bytes() const = 0;
 };

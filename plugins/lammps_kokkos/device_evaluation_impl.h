@@ -11,31 +11,16 @@ template <class Device, typename Real>
 class DeviceEvaluationOf : public DeviceEvaluation<Device> {
 public:
     using typename DeviceEvaluation<Device>::Vector;
+    using typename DeviceEvaluation<Device>::Tensors;
+    using typename DeviceEvaluation<Device>::Rows;
 
-    DeviceEvaluationOf(const Model &model, double temperature): model_(model, temperature), coincidence_("qnep:pair") {}
+    DeviceEvaluationOf(const Model &model, double temperature):
+        model_(model, temperature), coincidence_("qnep:pair"), token_(model.token()),
+        sqrt_epsilon_(model.has_charges() ? model.parameters[model.sqrt_epsilon_offset()] : 0.0) {}
 
     NetworkSums network_pass(const DeviceAtoms<Device> &atoms, const Vector &site_energies,
                              const Vector &charges) override {
-        reserve(atoms);
-        Kokkos::deep_copy(coincidence_, -1);
-        NetworkSums sums;
-        with_shape(model_.view(), [&](auto shape) {
-            NetworkPass<Device, Real, decltype(shape)> pass;
-            pass.model = model_.view();
-            pass.atoms = atoms;
-            pass.states = states_;
-            pass.energies = site_energies;
-            pass.charges = charges;
-            pass.coincidence = coincidence_;
-            launch(pass, atoms.n_lists, sums);
-        });
-        long long pair = -1;
-        Kokkos::deep_copy(pair, coincidence_);
-        if (pair >= 0) {
-            throw InputError("atoms " + std::to_string(pair / atoms.n_total) + " and " +
-                             std::to_string(pair % atoms.n_total) + " are at the same place");
-        }
-        return sums;
+        return describe(atoms, site_energies, charges, Rows());
     }
 
     ForceSums coulomb_pass(const DeviceAtoms<Device> &atoms, const Vector &charges,
@@ -58,12 +43,61 @@ public:
         return sums;
     }
 
+    void born_pass(const DeviceAtoms<Device> &atoms, const Tensors &born) override {
+        if (!model_.view().has_charges) {
+            throw InputError("Born effective charges need a model with charges, got " + token_);
+        }
+        with_shape(model_.view(), [&](auto shape) {
+            BornPass<Device, Real, decltype(shape)> pass;
+            pass.model = model_.view();
+            pass.atoms = atoms;
+            pass.states = states_;
+            pass.scale = 0.5 * sqrt_epsilon_;
+            pass.born = Kokkos::Experimental::create_scatter_view(born);
+            const auto policy = policy_for(pass, atoms.n_lists);  // sets a member of the pass
+            Kokkos::parallel_for("qnep:born", policy, pass);
+            auto sum = born;
+            Kokkos::Experimental::contribute(sum, pass.born);
+        });
+    }
+
+    void descriptors(const DeviceAtoms<Device> &atoms, const Rows &values) override {
+        const Vector unused_energies(unset("qnep:unused"), atoms.n_owned);
+        const Vector unused_charges(unset("qnep:unused"), atoms.n_owned);
+        describe(atoms, unused_energies, unused_charges, values);
+    }
+
     std::size_t bytes() const override {
         return states_.near.span() * sizeof(int) + states_.n_near.span() * sizeof(int) +
                (states_.sums.span() + states_.derivatives.span()) * sizeof(Real);
     }
 
 private:
+    NetworkSums describe(const DeviceAtoms<Device> &atoms, const Vector &site_energies, const Vector &charges,
+                         const Rows &described) {
+        reserve(atoms);
+        Kokkos::deep_copy(coincidence_, -1);
+        NetworkSums sums;
+        with_shape(model_.view(), [&](auto shape) {
+            NetworkPass<Device, Real, decltype(shape)> pass;
+            pass.model = model_.view();
+            pass.atoms = atoms;
+            pass.states = states_;
+            pass.energies = site_energies;
+            pass.charges = charges;
+            pass.coincidence = coincidence_;
+            pass.described = described;
+            launch(pass, atoms.n_lists, sums);
+        });
+        long long pair = -1;
+        Kokkos::deep_copy(pair, coincidence_);
+        if (pair >= 0) {
+            throw InputError("atoms " + std::to_string(pair / atoms.n_total) + " and " +
+                             std::to_string(pair % atoms.n_total) + " are at the same place");
+        }
+        return sums;
+    }
+
     // Room for the atoms of now and a little more, so that the next exchange of atoms asks for no memory.
     void reserve(const DeviceAtoms<Device> &atoms) {
         const auto n_slots = static_cast<std::size_t>(atoms.neighbors.extent(1));
@@ -113,6 +147,12 @@ private:
 
     template <class Pass, class Sums>
     static void launch(Pass &pass, int n_atoms, Sums &sums) {
+        const auto policy = policy_for(pass, n_atoms);  // sets a member of the pass
+        Kokkos::parallel_reduce("qnep", policy, pass, sums);
+    }
+
+    template <class Pass>
+    static typename Pass::Policy policy_for(Pass &pass, int n_atoms) {
         constexpr bool is_on_host =
             Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename Device::memory_space>::accessible;
         const std::size_t bytes = pass.scratch_bytes();
@@ -127,12 +167,14 @@ private:
         pass.scratch_level = bytes > fast_scratch ? 1 : 0;
         typename Pass::Policy policy((n_atoms + team - 1) / team, team, lanes);
         policy.set_scratch_size(pass.scratch_level, Kokkos::PerThread(bytes + 64));
-        Kokkos::parallel_reduce("qnep", policy, pass, sums);
+        return policy;
     }
 
     DeviceModel<Device, Real> model_;
     AtomStates<Device, Real> states_;
     Kokkos::View<long long, Device> coincidence_;
+    std::string token_;
+    double sqrt_epsilon_;
 };
 
 template <class Device, typename Real>

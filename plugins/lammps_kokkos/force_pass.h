@@ -1,4 +1,5 @@
-// Second pass: forces and virials from the derivatives that the network pass left; and the real-space Coulomb sum.
+// Second pass: forces, virials and Born effective charges from the derivatives that the network pass left; and the
+// real-space Coulomb sum.
 //
 // One thread of a team per atom, one vector lane per neighbour.
 #pragma once
@@ -74,66 +75,46 @@ struct ForceScatter {
     }
 };
 
+/// Gradients G_ij = dU_i/dr_ij of U_i, a sum of the energy and the charge that the networks give an atom.
 template <class Device, typename Real, class Shape>
-struct ForcePass {
+struct NetworkGradient {
     using Policy = Kokkos::TeamPolicy<Device>;
     using Member = typename Policy::member_type;
 
     DeviceModelView<Real> model;
     DeviceAtoms<Device> atoms;
     AtomStates<Device, Real> states;
-    Kokkos::View<const double *, Device> charge_derivatives;  // [n_owned], V; only for models with charges
-    ForceScatter<Device> scatter;
     int scratch_level = 0;
 
     std::size_t scratch_bytes() const {
         return sizeof(Real) * (static_cast<std::size_t>(model.n_descriptors) + Shape::n_lm * model.n_angular);
     }
 
-    KOKKOS_INLINE_FUNCTION void operator()(const Member &member, ForceSums &total) const {
-        const int k = member.league_rank() * member.team_size() + member.team_rank();
-        if (k >= atoms.n_lists) {
-            return;
-        }
-        const int i = atoms.owned(k);
-        const int type = static_cast<int>(atoms.packed(i, 3));
-        if (type < 0) {
-            return;
-        }
+    /// Derivatives of U_i: of the descriptors, behind them of the angular sums. Scratch memory of the atom's lanes.
+    KOKKOS_INLINE_FUNCTION Real *derivatives_of(const Member &member, int i, Real energy_weight,
+                                                Real charge_weight) const {
         Real *derivatives =
             static_cast<Real *>(member.thread_scratch(scratch_level)
                                     .get_shmem(sizeof(Real) * (model.n_descriptors + Shape::n_lm * model.n_angular)));
-        Real *sum_derivatives = derivatives + model.n_descriptors;
-        const Real charge_weight = model.has_charges ? static_cast<Real>(charge_derivatives(i)) : Real(0);
         Kokkos::parallel_for(Kokkos::ThreadVectorRange(member, model.n_descriptors), [&](int d) {
-            Real value = states.derivatives(i, d);
+            Real value = energy_weight * states.derivatives(i, d);
             if (model.has_charges) {
                 value += charge_weight * states.derivatives(i, model.n_descriptors + d);
             }
             derivatives[d] = value;
         });
-        angular_sum_derivatives(member, i, derivatives, sum_derivatives);
-        const int n_angular_slots = states.n_near(i, 0);
-        const int n_slots = n_angular_slots + states.n_near(i, 1);
-        ForceSums own;
-        Kokkos::parallel_reduce(
-            Kokkos::ThreadVectorRange(member, n_slots),
-            [&](int slot, ForceSums &sums) {
-                const PairVector<Real> vector(atoms.packed, i, states.neighbor(i, slot, n_angular_slots));
-                const int pair = type * model.n_types + vector.type;
-                Real along = radial_slope(vector, pair, derivatives);
-                Real gx(0), gy(0), gz(0);
-                if (slot < n_angular_slots) {
-                    along += angular_gradient(vector, pair, sum_derivatives, gx, gy, gz);
-                    along += repulsion_slope(vector, pair);
-                }
-                scatter.add(vector, gx + along * vector.x, gy + along * vector.y, gz + along * vector.z, sums);
-            },
-            own);
-        Kokkos::single(Kokkos::PerThread(member), [&]() {
-            scatter.add_own(i, own);
-            total += own;
-        });
+        angular_sum_derivatives(member, i, derivatives, derivatives + model.n_descriptors);
+        return derivatives;
+    }
+
+    /// Adds the part across the bond to g and returns the part along it; without the repulsion.
+    KOKKOS_FORCEINLINE_FUNCTION Real pair_gradient(const PairVector<Real> &vector, int pair, bool is_angular,
+                                                   const Real *derivatives, Real &gx, Real &gy, Real &gz) const {
+        Real along = radial_slope(vector, pair, derivatives);
+        if (is_angular) {
+            along += angular_gradient(vector, pair, derivatives + model.n_descriptors, gx, gy, gz);
+        }
+        return along;
     }
 
 private:
@@ -211,7 +192,53 @@ private:
         gz = free_z * inverse;
         return along - (gx * vector.x + gy * vector.y + gz * vector.z);
     }
+};
 
+template <class Device, typename Real, class Shape>
+struct ForcePass : NetworkGradient<Device, Real, Shape> {
+    using Gradient = NetworkGradient<Device, Real, Shape>;
+    using Gradient::model, Gradient::atoms, Gradient::states;
+    using typename Gradient::Member;
+
+    Kokkos::View<const double *, Device> charge_derivatives;  // [n_owned], V; only for models with charges
+    ForceScatter<Device> scatter;
+
+    KOKKOS_INLINE_FUNCTION void operator()(const Member &member, ForceSums &total) const {
+        const int k = member.league_rank() * member.team_size() + member.team_rank();
+        if (k >= atoms.n_lists) {
+            return;
+        }
+        const int i = atoms.owned(k);
+        const int type = static_cast<int>(atoms.packed(i, 3));
+        if (type < 0) {
+            return;
+        }
+        const Real charge_weight = model.has_charges ? static_cast<Real>(charge_derivatives(i)) : Real(0);
+        const Real *derivatives = this->derivatives_of(member, i, Real(1), charge_weight);
+        const int n_angular_slots = states.n_near(i, 0);
+        const int n_slots = n_angular_slots + states.n_near(i, 1);
+        ForceSums own;
+        Kokkos::parallel_reduce(
+            Kokkos::ThreadVectorRange(member, n_slots),
+            [&](int slot, ForceSums &sums) {
+                const PairVector<Real> vector(atoms.packed, i, states.neighbor(i, slot, n_angular_slots));
+                const int pair = type * model.n_types + vector.type;
+                const bool is_angular = slot < n_angular_slots;
+                Real gx(0), gy(0), gz(0);
+                Real along = this->pair_gradient(vector, pair, is_angular, derivatives, gx, gy, gz);
+                if (is_angular) {
+                    along += repulsion_slope(vector, pair);
+                }
+                scatter.add(vector, gx + along * vector.x, gy + along * vector.y, gz + along * vector.z, sums);
+            },
+            own);
+        Kokkos::single(Kokkos::PerThread(member), [&]() {
+            scatter.add_own(i, own);
+            total += own;
+        });
+    }
+
+private:
     KOKKOS_INLINE_FUNCTION Real repulsion_slope(const PairVector<Real> &vector, int pair) const {
         if (!is_repelled(model, pair, vector.distance)) {
             return Real(0);
@@ -219,6 +246,68 @@ private:
         double energy, slope;
         zbl_repulsion(model.zbl[pair], vector.distance, energy, slope);
         return static_cast<Real>(0.5 * slope);
+    }
+};
+
+/// Numbers of one atom, row-major.
+struct Tensor {
+    double values[9] = {};
+
+    KOKKOS_INLINE_FUNCTION Tensor &operator+=(const Tensor &other) {
+        for (int c = 0; c < 9; ++c) {
+            values[c] += other.values[c];
+        }
+        return *this;
+    }
+};
+
+/// Born effective charges without their diagonal part: (s/2) r_ij (x) dq_i/dr_ij for i, and its negative for j.
+template <class Device, typename Real, class Shape>
+struct BornPass : NetworkGradient<Device, Real, Shape> {
+    using Gradient = NetworkGradient<Device, Real, Shape>;
+    using Gradient::model, Gradient::atoms, Gradient::states;
+    using typename Gradient::Member;
+
+    double scale = 0.0;                                                 // s/2
+    typename ForceScatter<Device>::template Scatter<double *[9]> born;  // [n_total], e, field direction slow
+
+    KOKKOS_INLINE_FUNCTION void operator()(const Member &member) const {
+        const int k = member.league_rank() * member.team_size() + member.team_rank();
+        if (k >= atoms.n_lists) {
+            return;
+        }
+        const int i = atoms.owned(k);
+        const int type = static_cast<int>(atoms.packed(i, 3));
+        if (type < 0) {
+            return;
+        }
+        const Real *derivatives = this->derivatives_of(member, i, Real(0), Real(1));
+        const int n_angular_slots = states.n_near(i, 0);
+        const int n_slots = n_angular_slots + states.n_near(i, 1);
+        Tensor own;
+        Kokkos::parallel_reduce(
+            Kokkos::ThreadVectorRange(member, n_slots),
+            [&](int slot, Tensor &sum) {
+                const PairVector<Real> vector(atoms.packed, i, states.neighbor(i, slot, n_angular_slots));
+                const int pair = type * model.n_types + vector.type;
+                Real gx(0), gy(0), gz(0);
+                const Real along = this->pair_gradient(vector, pair, slot < n_angular_slots, derivatives, gx, gy, gz);
+                const Real u[3] = {vector.x, vector.y, vector.z};
+                const Real g[3] = {gx + along * u[0], gy + along * u[1], gz + along * u[2]};
+                const auto of_neighbor = born.access();
+                for (int c = 0; c < 9; ++c) {
+                    const double product = scale * static_cast<double>(vector.distance * u[c / 3] * g[c % 3]);
+                    of_neighbor(vector.neighbor, c) -= product;
+                    sum.values[c] += product;
+                }
+            },
+            own);
+        Kokkos::single(Kokkos::PerThread(member), [&]() {
+            const auto of_atom = born.access();
+            for (int c = 0; c < 9; ++c) {
+                of_atom(i, c) += own.values[c];
+            }
+        });
     }
 };
 

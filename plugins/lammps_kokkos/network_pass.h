@@ -37,9 +37,10 @@ struct NetworkPass {
     DeviceModelView<Real> model;
     DeviceAtoms<Device> atoms;
     AtomStates<Device, Real> states;
-    Kokkos::View<double *, Device> energies;      // [n_owned]
-    Kokkos::View<double *, Device> charges;       // [n_total]; of the owned atoms
-    Kokkos::View<long long, Device> coincidence;  // i n_total + j of two atoms at one place
+    Kokkos::View<double *, Device> energies;                         // [n_owned]
+    Kokkos::View<double *, Device> charges;                          // [n_total]; of the owned atoms
+    Kokkos::View<long long, Device> coincidence;                     // i n_total + j of two atoms at one place
+    Kokkos::View<double **, Kokkos::LayoutRight, Device> described;  // [n_owned][n_descriptors]; empty: not wanted
     int scratch_level = 0;
 
     // Numbers of Real in the scratch memory of one atom.
@@ -81,6 +82,10 @@ struct NetworkPass {
         radial_descriptors(member, i, type, n_angular, n_angular + n_others, tiles, descriptors);
         sum_angular_functions(member, i, type, n_angular, tiles, angular_sums);
         angular_descriptors(member, i, angular_sums, descriptors);
+        if (described.extent(0) > 0) {
+            for_lanes(member, model.n_descriptors,
+                      [&](int d) { described(i, d) = static_cast<double>(descriptors[d]); });
+        }
         double energy, charge;
         infer(member, i, type, descriptors, tiles, energy, charge);
         energy += repulsion_energy(member, i, type, n_angular);

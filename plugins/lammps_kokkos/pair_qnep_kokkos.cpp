@@ -97,10 +97,6 @@ void PairQNEPKokkos<DeviceType>::settings(int narg, char **arg) {
         }
     }
     PairQNEP::settings(narg, words.data());
-    if (settings_.grade_interval > 0) {
-        error->all(FLERR, "pair_style qnep/kk, keyword grade: wanted pair_style qnep, which has the extrapolation "
-                          "grade; qnep/kk has not");
-    }
 }
 
 template <class DeviceType>
@@ -204,8 +200,9 @@ void PairQNEPKokkos<DeviceType>::compute(int eflag, int vflag) {
     const bool wants_atom_virials = vflag_atom != 0 || cvflag_atom != 0;
     Totals totals;
     timer_.start();
-    without_exceptions([&] { totals = evaluate(0, vflag_global != 0, wants_atom_virials); });
-    deviation_step_ = -1;
+    without_exceptions([&] { totals = evaluate(0, vflag_global != 0, wants_atom_virials, true); });
+    deviation_step_ = grade_step_ = -1;
+    has_driving_results_ = false;
     is_evaluated_ = true;
     if (models_.front()->model().has_charges()) {
         store_charges(atoms_);
@@ -215,13 +212,15 @@ void PairQNEPKokkos<DeviceType>::compute(int eflag, int vflag) {
     add_totals(totals);
     add_atom_energies();
     add_atom_virials();
-    write_deviations();
+    if (is_summary_step()) {
+        write_summaries(elements_of_driving_model());
+    }
 }
 
 /// Leaves the results in results_ and charges_.
 template <class DeviceType>
-typename PairQNEPKokkos<DeviceType>::Totals PairQNEPKokkos<DeviceType>::evaluate(std::size_t k, bool wants_virial,
-                                                                                 bool wants_atom_virials) {
+typename PairQNEPKokkos<DeviceType>::Totals
+PairQNEPKokkos<DeviceType>::evaluate(std::size_t k, bool wants_virial, bool wants_atom_virials, bool responds) {
     DeviceModel &model = device_models_[k];
     const qnep::Model &parameters = models_[k]->model();
     Totals totals;
@@ -229,7 +228,6 @@ typename PairQNEPKokkos<DeviceType>::Totals PairQNEPKokkos<DeviceType>::evaluate
     clear(wants_atom_virials);
     const qnep::DeviceAtoms<DeviceType> atoms = atoms_of(model);
     atoms_ = atoms;
-    evaluated_ = k;
     timer_.lap(Stage::neighbors);
     charges_.template modify<DeviceType>();
     const Vector charges = charges_.template view<DeviceType>();
@@ -256,6 +254,10 @@ typename PairQNEPKokkos<DeviceType>::Totals PairQNEPKokkos<DeviceType>::evaluate
             totals.coulomb_energy += coulomb.energy;
             add_virial(coulomb);
             timer_.lap(Stage::charges);
+        }
+        Kokkos::deep_copy(charge_derivatives_, results_.potentials);
+        if (responds && models_[k]->charge_response()) {
+            add_charge_response(models_[k]->charge_response());
         }
         remove_means(atoms, totals);
         timer_.lap(Stage::communication);
@@ -326,16 +328,25 @@ void PairQNEPKokkos<DeviceType>::add_reciprocal_sum(const DeviceModel &model, bo
     }
 }
 
+/// Who responds works on the host.
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::add_charge_response(const DistributedModel::ChargeResponse &response) {
+    const auto charges = on_host(charges_.template view<DeviceType>(), atom->nlocal);
+    const auto derivatives = on_host(charge_derivatives_, atom->nlocal);
+    response(charges.data(), derivatives.data());
+    to_device(charge_derivatives_, derivatives);
+}
+
 template <class DeviceType>
 void PairQNEPKokkos<DeviceType>::remove_means(const qnep::DeviceAtoms<DeviceType> &atoms, const Totals &totals) {
     double sums[4] = {totals.mesh_force[0], totals.mesh_force[1], totals.mesh_force[2],
-                      qnep::sum_of_potentials<DeviceType>(atoms, results_.potentials)};
+                      qnep::sum_over_model<DeviceType>(atoms, charge_derivatives_)};
     MPI_Allreduce(MPI_IN_PLACE, sums, 4, MPI_DOUBLE, MPI_SUM, world);
     const double inverse_count = totals.n_atoms > 0.0 ? 1.0 / totals.n_atoms : 0.0;
-    const double mean_potential = settings_.corrects_mean ? sums[3] * inverse_count : 0.0;
+    const double mean_derivative = settings_.corrects_mean ? sums[3] * inverse_count : 0.0;
     const double scale = settings_.removes_net_force ? inverse_count : 0.0;
-    qnep::subtract_means<DeviceType>(atoms, mean_potential, {sums[0] * scale, sums[1] * scale, sums[2] * scale},
-                                     results_.potentials, charge_derivatives_, results_.forces);
+    qnep::subtract_means<DeviceType>(atoms, mean_derivative, {sums[0] * scale, sums[1] * scale, sums[2] * scale},
+                                     charge_derivatives_, results_.forces);
 }
 
 template <class DeviceType>
@@ -393,41 +404,108 @@ void PairQNEPKokkos<DeviceType>::add_atom_virials() {
 }
 
 template <class DeviceType>
-void PairQNEPKokkos<DeviceType>::write_deviations() {
-    if (!deviation_file_ || update->ntimestep % settings_.deviation_interval != 0) {
+void PairQNEPKokkos<DeviceType>::keep_driving_results() {
+    if (has_driving_results_) {
         return;
     }
-    const std::vector<int> &type_map = models_.front()->neighbors().type_map();
-    atomKK->sync(Host, TYPE_MASK);
-    std::vector<int> types(atom->nlocal);
-    for (int i = 0; i < atom->nlocal; ++i) {
-        types[i] = type_map[atom->type[i]];
-    }
-    deviation_file_->write(update->ntimestep, deviations(), types);
+    const auto n_owned = static_cast<std::size_t>(atom->nlocal);
+    const std::size_t n_total = n_owned + atom->nghost;
+    const auto potentials = on_host(results_.potentials, atom->nlocal);
+    const auto charges = on_host(charges_.template view<DeviceType>(), atom->nlocal);
+    const auto forces = on_host(results_.forces, atom->nlocal + atom->nghost);
+    driving_potentials_.assign(potentials.data(), potentials.data() + n_owned);
+    driving_charges_.assign(charges.data(), charges.data() + n_owned);
+    driving_forces_.assign(forces.data(), forces.data() + 3 * n_total);
+    has_driving_results_ = true;
 }
 
-/// The driving model is not evaluated again if it was the last one.
+template <class DeviceType>
+std::vector<int> PairQNEPKokkos<DeviceType>::elements_of_driving_model() {
+    const std::vector<int> &type_map = models_.front()->neighbors().type_map();
+    atomKK->sync(Host, TYPE_MASK);
+    std::vector<int> elements(atom->nlocal);
+    for (int i = 0; i < atom->nlocal; ++i) {
+        elements[i] = type_map[atom->type[i]];
+    }
+    return elements;
+}
+
 template <class DeviceType>
 const std::vector<double> &PairQNEPKokkos<DeviceType>::deviations() {
     if (deviation_step_ == update->ntimestep) {
         return deviations_;
     }
     timer_.start();
+    keep_driving_results();
     atomKK->sync(execution_space, X_MASK | TYPE_MASK);
     const int n = atom->nlocal + atom->nghost;
-    std::vector<std::vector<double>> all_forces;
-    for (std::size_t k = 0; k < models_.size(); ++k) {
-        if (k > 0 || evaluated_ != 0) {
-            without_exceptions([&] { evaluate(k, false, false); });
-        }
+    std::vector<std::vector<double>> all_forces{driving_forces_};
+    for (std::size_t k = 1; k < models_.size(); ++k) {
+        without_exceptions([&] { evaluate(k, false, false, false); });
         const auto forces = on_host(results_.forces, n);
         all_forces.emplace_back(forces.data(), forces.data() + 3 * static_cast<std::size_t>(n));
-        sum_back_from_ghosts(all_forces.back().data(), 3);
+    }
+    for (std::vector<double> &forces : all_forces) {
+        sum_back_from_ghosts(forces.data(), 3);
     }
     deviations_ = force_deviations(all_forces, atom->nlocal);
     deviation_step_ = update->ntimestep;
     timer_.lap(Stage::deviation);
     return deviations_;
+}
+
+template <class DeviceType>
+const std::vector<double> &PairQNEPKokkos<DeviceType>::potentials() {
+    keep_driving_results();
+    return driving_potentials_;
+}
+
+/// Descriptors come from the device; the grade of an atom is one product of a matrix with them.
+template <class DeviceType>
+const std::vector<double> &PairQNEPKokkos<DeviceType>::grades() {
+    if (grade_step_ == update->ntimestep) {
+        return grades_;
+    }
+    timer_.start();
+    keep_driving_results();
+    atomKK->sync(execution_space, X_MASK | TYPE_MASK);
+    const auto n_owned = static_cast<std::size_t>(atom->nlocal);
+    const auto n_descriptors = static_cast<std::size_t>(models_.front()->model().n_descriptors());
+    const Kokkos::View<double **, Kokkos::LayoutRight, DeviceType> values("qnep:descriptors", n_owned, n_descriptors);
+    without_exceptions(
+        [&] { device_models_.front().evaluation->descriptors(atoms_of(device_models_.front()), values); });
+    const auto descriptors = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), values);
+    const std::vector<int> elements = elements_of_driving_model();
+    grades_.assign(n_owned, 0.0);
+    std::vector<double> scratch(n_descriptors + 1);
+    for (std::size_t i = 0; i < n_owned; ++i) {
+        if (elements[i] >= 0) {
+            grades_[i] = active_set_->grade(elements[i], descriptors.data() + n_descriptors * i, scratch.data());
+        }
+    }
+    grade_step_ = update->ntimestep;
+    timer_.lap(Stage::deviation);
+    return grades_;
+}
+
+template <class DeviceType>
+const std::vector<double> &PairQNEPKokkos<DeviceType>::born_effective_charges() {
+    keep_driving_results();
+    atomKK->sync(execution_space, X_MASK | TYPE_MASK);
+    const int n = atom->nlocal + atom->nghost;
+    const Kokkos::View<double *[9], Kokkos::LayoutRight, DeviceType> values("qnep:born", n);
+    without_exceptions([&] { device_models_.front().evaluation->born_pass(atoms_of(device_models_.front()), values); });
+    const auto born = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), values);
+    born_charges_.assign(born.data(), born.data() + 9 * static_cast<std::size_t>(n));
+    const qnep::Model &model = models_.front()->model();
+    const double sqrt_epsilon = model.parameters[model.sqrt_epsilon_offset()];
+    for (std::size_t i = 0; i < driving_charges_.size(); ++i) {
+        for (int d = 0; d < 3; ++d) {
+            born_charges_[9 * i + 4 * d] += sqrt_epsilon * driving_charges_[i];
+        }
+    }
+    sum_back_from_ghosts(born_charges_.data(), 9);
+    return born_charges_;
 }
 
 template <class DeviceType>

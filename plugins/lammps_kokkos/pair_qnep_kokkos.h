@@ -27,7 +27,9 @@ public:
     void compute(int eflag, int vflag) override;
     double memory_usage() override;
     const std::vector<double> &deviations() override;
-    bool has_model_on_host() const override { return false; }
+    const std::vector<double> &potentials() override;
+    const std::vector<double> &grades() override;
+    const std::vector<double> &born_effective_charges() override;
 
     // Of the charges; on the host (as for the host style) or on the device, as LAMMPS chooses.
     int pack_forward_comm(int n, int *atoms, double *buffer, int pbc_flag, int *pbc) override;
@@ -58,11 +60,13 @@ private:
     void reserve();
     void clear(bool wants_atom_virials);
     qnep::DeviceAtoms<DeviceType> atoms_of(const DeviceModel &model);
-    Totals evaluate(std::size_t k, bool wants_virial, bool wants_atom_virials);
+    /// With `responds` the charge response of the model is asked between its charges and its forces.
+    Totals evaluate(std::size_t k, bool wants_virial, bool wants_atom_virials, bool responds);
     /// Shifts the charges to the total charge; false if all are zero.
     bool neutralize(const qnep::DeviceAtoms<DeviceType> &atoms, const qnep::NetworkSums &sums, Totals &totals);
     void add_reciprocal_sum(const DeviceModel &model, bool wants_virial, bool wants_atom_virials, Totals &totals);
-    /// Potentials without their mean and forces without the net force of the mesh.
+    void add_charge_response(const DistributedModel::ChargeResponse &response);
+    /// Derivatives without their mean and forces without the net force of the mesh.
     void remove_means(const qnep::DeviceAtoms<DeviceType> &atoms, const Totals &totals);
     void share_charges();
     void store_charges(const qnep::DeviceAtoms<DeviceType> &atoms);
@@ -70,15 +74,21 @@ private:
     void add_totals(const Totals &totals);
     void add_atom_energies();
     void add_atom_virials();
-    void write_deviations();
+    /// Takes to the host what others ask of the model that drives the run, before another model is evaluated.
+    void keep_driving_results();
+    std::vector<int> elements_of_driving_model();
 
     std::vector<DeviceModel> device_models_;
-    std::size_t evaluated_ = 0;  // index of the model whose results these are
     qnep::DeviceResults<DeviceType> results_;
     Kokkos::View<double *[4], Kokkos::LayoutRight, DeviceType> packed_;  // [n_total]
     Kokkos::DualView<double *, DeviceType> charges_;                     // [n_total], e
     Vector charge_derivatives_;                                          // [n_owned], V
     qnep::DeviceAtoms<DeviceType> atoms_;                                // of the last evaluation
+
+    // Of the model that drives the run, on the host; see keep_driving_results.
+    bool has_driving_results_ = false;
+    std::vector<double> driving_potentials_, driving_charges_;  // [n_owned]
+    std::vector<double> driving_forces_;                        // [n_total][3], as in results_
 };
 
 }  // namespace LAMMPS_NS

@@ -3,6 +3,8 @@
 #include "pair_qnep_kokkos.h"
 
 #include "compute_qnep_atom.h"
+#include "fix_qnep_conp.h"
+#include "fix_qnep_efield.h"
 #include "style_registration.h"
 
 using namespace LAMMPS_NS;
@@ -19,4 +21,6 @@ void lammpsplugin_init(void *lammps, void *handle, void *register_function) {
     styles.add_pair<PairQNEPKokkos<LMPHostType>>("qnep/kk/host", info);
     styles.add<ComputeQNEPAtom>("compute", "qnep/atom",
                                 "electric potentials, Born effective charges and force deviations per atom");
+    styles.add<FixQNEPConp>("fix", "qnep/conp", "electrodes at constant potential or charge");
+    styles.add<FixQNEPEfield>("fix", "qnep/efield", "uniform electric field through Born effective charges");
 }

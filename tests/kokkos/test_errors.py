@@ -27,11 +27,6 @@ WRONG: dict[str, tuple[dict, list[str], str]] = {
         "pair_style qnep/kk: wanted a LAMMPS that was started with -k on, got one without",
     ),
     "newton off": ({}, [*ON, "-pk", "kokkos", "newton", "off"], "wanted newton on, got newton off"),
-    "grade": (
-        {"style": "qnep grade set.txt grade.txt 1"},
-        ON,
-        "qnep/kk, keyword grade: wanted pair_style qnep",
-    ),
     "precision": (
         {"style": "qnep precision half"},
         ON,
@@ -42,10 +37,23 @@ WRONG: dict[str, tuple[dict, list[str], str]] = {
         ON,
         "brings its own k-space solver (keyword kspace): wanted kspace_style none",
     ),
-    "quantities of atoms": (
-        {"after": "compute v all qnep/atom potential"},
+    "grade of no file": (
+        {"style": "qnep grade set.txt grade.txt 1"},
         ON,
-        "compute qnep/atom: wanted one pair_style qnep, got pair_style qnep/kk",
+        "keyword grade: wanted a readable active-set file, got set.txt",
+    ),
+    "electrodes without charges of a model": (
+        {
+            "style": "zero 5.0",
+            "after": "fix e all qnep/conp induced Na C O electrode a potential 1 group all",
+        },
+        ON,
+        "fix qnep/conp induced: wanted one pair_style qnep",
+    ),
+    "grade without its keyword": (
+        {"after": "compute v all qnep/atom grade"},
+        ON,
+        "compute qnep/atom grade: wanted the keyword grade of pair_style qnep, got none",
     ),
     "two atoms at one place": (
         {
