@@ -46,6 +46,7 @@ public:
         first_.assign(first.data(), first.data() + first.shape(0));
         second_.assign(second.data(), second.data() + second.shape(0));
         shifts_.assign(shifts.data(), shifts.data() + 3 * shifts.shape(0));
+        are_pairs_new_ = true;
     }
 
     nb::dict solve(const Positions &positions, const CellArray &cell, const Numbers &electronegativities,
@@ -99,6 +100,8 @@ private:
                 }
             }
         }
+        system.has_new_pairs = are_pairs_new_;
+        are_pairs_new_ = false;
         system.n_pairs = first_.size();
         system.first = first_.data();
         system.second = second_.data();
@@ -123,6 +126,7 @@ private:
 
     qnep::ChargeEquilibration solver_;
     std::vector<std::int32_t> first_, second_, shifts_;
+    bool are_pairs_new_ = true;
     std::vector<double> widths_;
 };
 

@@ -7,9 +7,9 @@
 
 #include "constants.h"
 #include "electrostatics_cell.h"
+#include "gaussian_pairs.h"
 #include "inverse_estimate.h"
 #include "model.h"
-#include "pair_search.h"
 
 namespace qnep {
 namespace {
@@ -23,75 +23,6 @@ std::string text(double value) {
     std::snprintf(buffer, sizeof buffer, "%.3g", value);
     return buffer;
 }
-
-// 1 until `begin`, 0 from `end` on, with two continuous derivatives.
-struct Taper {
-    double value, slope;
-    Taper(double distance, double begin, double end) {
-        const double x = std::clamp((distance - begin) / (end - begin), 0.0, 1.0);
-        value = 1.0 - x * x * x * (10.0 - 15.0 * x + 6.0 * x * x);
-        slope = -30.0 * x * x * (1.0 - x) * (1.0 - x) / (end - begin);
-    }
-};
-
-// erf(s d)/d and its derivative.
-struct SmearedCoulomb {
-    double value, slope;
-    SmearedCoulomb(double distance, double s) {
-        if (s * distance < 1e-4) {  // series: the terms of the formula below cancel
-            value = 2.0 * s / std::sqrt(pi) * (1.0 - s * s * distance * distance / 3.0);
-            slope = -4.0 * s * s * s * distance / (3.0 * std::sqrt(pi));
-            return;
-        }
-        value = std::erf(s * distance) / distance;
-        slope = (2.0 * s / std::sqrt(pi) * std::exp(-s * s * distance * distance) - value) / distance;
-    }
-};
-
-struct PairTerm {
-    double value, slope;  // V/e and V/(e Å)
-};
-
-// What the reciprocal sum lacks of the energy of two unit charges of joint variance sigma_i^2 + sigma_j^2.
-PairTerm missing_pair_term(double distance, double variance, double alpha, double cutoff) {
-    const SmearedCoulomb wanted(distance, 1.0 / std::sqrt(2.0 * variance)), present(distance, alpha);
-    const Taper taper(distance, 0.9 * cutoff, cutoff);
-    const double rest = coulomb_constant * (wanted.value - present.value);
-    const double rest_slope = coulomb_constant * (wanted.slope - present.slope);
-    return {rest * taper.value, rest_slope * taper.value + rest * taper.slope};
-}
-
-// The same by Hermite interpolation; the slope is the exact derivative of the interpolated value.
-class PairTable {
-public:
-    PairTable(double variance, double alpha, double cutoff):
-        inverse_spacing_(n_intervals / cutoff), knots_(n_intervals + 1) {
-        for (int k = 0; k <= n_intervals; ++k) {
-            knots_[k] = missing_pair_term(k / inverse_spacing_, variance, alpha, cutoff);
-            knots_[k].slope /= inverse_spacing_;
-            is_zero_ = is_zero_ && std::abs(knots_[k].value) < 1e-12;
-        }
-    }
-    bool is_zero() const { return is_zero_; }
-    PairTerm at(double distance) const {
-        const double place = distance * inverse_spacing_;
-        const int k = std::min(static_cast<int>(place), n_intervals - 1);
-        const double x = place - k;
-        const PairTerm &a = knots_[k], &b = knots_[k + 1];
-        const double rise = b.value - a.value;
-        const double c2 = 3.0 * rise - 2.0 * a.slope - b.slope, c3 = a.slope + b.slope - 2.0 * rise;
-        return {a.value + x * (a.slope + x * (c2 + x * c3)),
-                (a.slope + x * (2.0 * c2 + 3.0 * x * c3)) * inverse_spacing_};
-    }
-
-private:
-    static constexpr int n_intervals = 2048;
-    double inverse_spacing_;
-    std::vector<PairTerm> knots_;
-    bool is_zero_ = true;
-};
-
-constexpr std::size_t most_tabulated_widths = 16;  // different ones; a table for each pair of them
 
 // Solves the small symmetric positive system of the constraints by Cholesky's method.
 class SmallSystem {
@@ -179,7 +110,6 @@ ConstrainedSpace make_space(const ChargeConstraints &constraints, int n, const P
 }
 
 constexpr std::size_t n_remembered = 4;  // solutions
-constexpr std::int32_t no_shift[3] = {0, 0, 0};
 
 void check_positive(const double *values, int n, const char *what) {
     for (int i = 0; i < n; ++i) {
@@ -216,7 +146,8 @@ void ChargeHistory::remember(const std::vector<double> &charges) {
 
 class ChargeEquilibration::Implementation {
 public:
-    explicit Implementation(const EquilibrationOptions &options): options_(options) {
+    explicit Implementation(const EquilibrationOptions &options):
+        options_(options), pairs_(options.alpha, options.cutoff) {
         if (!(options.alpha > 0.0)) throw InputError("alpha must be positive, got " + std::to_string(options.alpha));
         if (!(options.tolerance > 0.0)) {
             throw InputError("tolerance of the charges must be positive, got " + std::to_string(options.tolerance));
@@ -240,19 +171,7 @@ public:
     std::string describe() const { return reciprocal_ ? reciprocal_->describe() : "nothing computed yet"; }
 
 private:
-    struct Pair {
-        std::int32_t first, second;
-        double value;  // coefficient of q_i q_j, V/e
-    };
-
     void prepare(const GaussianCharges &system);
-    void prepare_tables();
-    void prepare_pairs();
-    PairTerm pair_term(int i, int j, double distance) const;
-    /// Whether the reciprocal sum holds all of the pair's energy, as for two of the widest Gaussians.
-    bool is_complete(int i, int j) const {
-        return !tables_.empty() && tables_[kind_of_atom_[i] * kinds_.size() + kind_of_atom_[j]].is_zero();
-    }
     void prepare_slab();
     void apply(const std::vector<double> &charges, std::vector<double> &potentials);
     std::vector<double> estimate(const std::vector<double> &values) const {
@@ -269,15 +188,10 @@ private:
     GaussianCharges system_;
     std::unique_ptr<ReciprocalSum> reciprocal_;
     int reciprocal_atoms_ = -1;
-    std::vector<double> diagonal_;            // [n], V/e: hardness and what the Gaussian's own energy lacks
-    std::vector<double> preconditioner_;      // [n], inverse of the whole diagonal
-    InverseEstimate inverse_;                 // of the matrix on the charges
-    std::vector<Pair> pairs_;                 // this process's share, each once
-    std::vector<double> pair_slopes_;         // [n_pairs], over the distance
-    std::vector<std::int32_t> pair_origins_;  // [n_pairs], places in the caller's list
-    std::vector<double> kinds_;               // different widths; tables_ [n_kinds][n_kinds] unless there are too many
-    std::vector<int> kind_of_atom_;
-    std::vector<PairTable> tables_;
+    std::vector<double> diagonal_;        // [n], V/e: hardness and what the Gaussian's own energy lacks
+    std::vector<double> preconditioner_;  // [n], inverse of the whole diagonal
+    InverseEstimate inverse_;             // of the matrix on the charges
+    GaussianPairs pairs_;                 // this process's share
     std::array<double, 3> normal_{};
     std::vector<double> heights_;  // [n], Å, along the normal; empty without a slab
     double volume_ = 0.0;
@@ -310,60 +224,13 @@ void ChargeEquilibration::Implementation::prepare(const GaussianCharges &system)
         diagonal_[i] += own - smeared;
         preconditioner_[i] = 1.0 / (system.hardnesses[i] + own);
     }
-    prepare_pairs();
+    if (system.widths) {
+        pairs_.set_pairs(system.n, system.widths,
+                         {system.n_pairs, system.has_each_pair_once, system.first, system.second, system.shifts},
+                         system.has_new_pairs);
+        pairs_.set_positions(system.positions, system.cell);
+    }
     prepare_slab();
-}
-
-void ChargeEquilibration::Implementation::prepare_tables() {
-    std::vector<double> kinds(system_.widths, system_.widths + system_.n);
-    std::sort(kinds.begin(), kinds.end());
-    kinds.erase(std::unique(kinds.begin(), kinds.end()), kinds.end());
-    kind_of_atom_.resize(system_.n);
-    for (int i = 0; i < system_.n; ++i) {
-        const auto found = std::lower_bound(kinds.begin(), kinds.end(), system_.widths[i]);
-        kind_of_atom_[i] = static_cast<int>(found - kinds.begin());
-    }
-    if (kinds == kinds_) return;
-    kinds_ = std::move(kinds);
-    tables_.clear();
-    if (kinds_.size() > most_tabulated_widths) return;
-    for (double a : kinds_) {
-        for (double b : kinds_)
-            tables_.emplace_back(a * a + b * b, options_.alpha, options_.cutoff);
-    }
-}
-
-PairTerm ChargeEquilibration::Implementation::pair_term(int i, int j, double distance) const {
-    const int a = kind_of_atom_[i], b = kind_of_atom_[j];
-    if (!tables_.empty()) return tables_[a * kinds_.size() + b].at(distance);
-    return missing_pair_term(distance, kinds_[a] * kinds_[a] + kinds_[b] * kinds_[b], options_.alpha, options_.cutoff);
-}
-
-void ChargeEquilibration::Implementation::prepare_pairs() {
-    pairs_.clear();
-    if (!system_.widths) return;
-    prepare_tables();
-    pairs_.resize(system_.n_pairs);
-    pair_slopes_.resize(system_.n_pairs);
-    pair_origins_.resize(system_.n_pairs);
-    std::size_t n_kept = 0;
-    const double limit = options_.cutoff * options_.cutoff;
-    for (std::size_t p = 0; p < system_.n_pairs; ++p) {
-        const std::int32_t i = system_.first[p], j = system_.second[p], *shift = system_.shifts + 3 * p;
-        if (!system_.has_each_pair_once) {
-            const bool is_backward = std::lexicographical_compare(shift, shift + 3, no_shift, no_shift + 3);
-            if (i > j || (i == j && is_backward)) continue;
-        }
-        const auto r = pair_vector(system_.positions, system_.cell, i, j, shift);
-        const double squared = r[0] * r[0] + r[1] * r[1] + r[2] * r[2];
-        if (squared >= limit || is_complete(i, j)) continue;
-        const double distance = std::sqrt(squared);
-        const PairTerm term = pair_term(i, j, distance);
-        pairs_[n_kept] = {i, j, term.value};
-        pair_slopes_[n_kept] = term.slope / distance;
-        pair_origins_[n_kept++] = static_cast<std::int32_t>(p);
-    }
-    pairs_.resize(n_kept);
 }
 
 void ChargeEquilibration::Implementation::prepare_slab() {
@@ -387,10 +254,7 @@ void ChargeEquilibration::Implementation::apply(const std::vector<double> &charg
     std::fill(potentials.begin(), potentials.end(), 0.0);
     for (int i = begin; i < end; ++i)
         potentials[i] = diagonal_[i] * charges[i];
-    for (const Pair &pair : pairs_) {
-        potentials[pair.first] += pair.value * charges[pair.second];
-        potentials[pair.second] += pair.value * charges[pair.first];
-    }
+    if (system_.widths) pairs_.apply(charges.data(), potentials.data());
     ReciprocalOutput output;
     output.potentials = potentials.data() + begin;
     reciprocal_->compute(end - begin, system_.positions + 3 * std::size_t(begin), charges.data() + begin, output);
@@ -475,8 +339,9 @@ void ChargeEquilibration::Implementation::minimise(const ChargeConstraints &cons
             step[i] = next / squared * step[i] - direction[i];
         squared = next;
     }
-    for (auto &[direction, its_product] : steps)  // not before: the preconditioner of one solution must not change
-        inverse_.remember(std::move(direction), std::move(its_product));
+    for (const auto &[direction, its_product] :
+         steps)  // not before: the preconditioner of one solution must not change
+        inverse_.remember(direction, its_product);
     // H.q + chi = residual + sum of multipliers times weights, and the weighted sums of the charges are the totals.
     result.energy = 0.5 * dot(residual, charges);
     result.gradient = std::move(residual);
@@ -502,20 +367,7 @@ void ChargeEquilibration::Implementation::add_forces(EquilibrationResult &result
         result.energy += system_.electronegativities[i] * q[i] + 0.5 * diagonal_[i] * q[i] * q[i];
     }
     std::array<double, 10> of_pairs{};  // energy and virial
-    for (std::size_t p = 0; p < pairs_.size(); ++p) {
-        const Pair &pair = pairs_[p];
-        const auto r = pair_vector(system_.positions, system_.cell, pair.first, pair.second,
-                                   system_.shifts + 3 * std::size_t(pair_origins_[p]));
-        const double product = q[pair.first] * q[pair.second];
-        of_pairs[9] += product * pair.value;
-        for (int a = 0; a < 3; ++a) {
-            const double force = product * pair_slopes_[p] * r[a];
-            result.forces[3 * std::size_t(pair.first) + a] += force;
-            result.forces[3 * std::size_t(pair.second) + a] -= force;
-            for (int b = 0; b < 3; ++b)
-                of_pairs[3 * b + a] -= force * r[b];
-        }
-    }
+    if (system_.widths) of_pairs[9] = pairs_.add_forces(q.data(), result.forces.data(), of_pairs.data());
     share.add_up(result.forces.size(), result.forces.data());
     share.add_up(of_pairs.size(), of_pairs.data());
     result.energy += of_pairs[9];

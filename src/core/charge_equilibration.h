@@ -26,6 +26,7 @@ struct GaussianCharges {
     const double *widths = nullptr;      // [n], Å, standard deviations; null: 1/(2 alpha), no pair term
     std::size_t n_pairs = 0;             // all with d < cutoff, or more
     bool has_each_pair_once = false;     // false: both directions are listed
+    bool has_new_pairs = true;           // false: the list is that of the last system, which saves time
     const std::int32_t *first = nullptr, *second = nullptr;  // [n_pairs]
     const std::int32_t *shifts = nullptr;                    // [n_pairs][3], of `second`, in cells
 };
@@ -106,8 +107,7 @@ struct EquilibrationResult {
 ///
 /// The preconditioner is an estimate of the inverse matrix from the iterations of earlier steps, see InverseEstimate,
 /// and the inverse of the diagonal where nothing is known. The start is the `guess` if one is given, else extrapolated
-/// from the last four solutions if the number of atoms has not changed. With few different widths the pair term is
-/// interpolated (cubic, exact to 1e-9 V/e).
+/// from the last four solutions if the number of atoms has not changed.
 class ChargeEquilibration {
 public:
     explicit ChargeEquilibration(const EquilibrationOptions &options);

@@ -452,7 +452,8 @@ void ElectrodeCell::equilibrate() {
         solver_ = make_solver(pi / cutoff, cutoff);
         n_prepared_ = n_;
     }
-    pairs_->update(n_, positions_.data(), cell_, options_.share.rank, options_.share.n_ranks);
+    const bool are_pairs_new =
+        pairs_->update(n_, positions_.data(), cell_, options_.share.rank, options_.share.n_ranks);
     std::vector<double> electronegativities(n_), hardnesses(n_), widths(n_), rows(n_, 1.0);
     for (int i = 0; i < n_; ++i) {
         const ChargeParameters &of = options_.parameters[types_[i]];
@@ -483,6 +484,7 @@ void ElectrodeCell::equilibrate() {
     system.widths = widths.data();
     system.n_pairs = pairs_->size();
     system.has_each_pair_once = true;
+    system.has_new_pairs = are_pairs_new;
     system.first = pairs_->first().data();
     system.second = pairs_->second().data();
     system.shifts = pairs_->shifts().data();

@@ -1,7 +1,6 @@
 // What earlier conjugate gradients tell about the inverse of a slowly changing matrix.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <deque>
 #include <vector>
@@ -27,59 +26,22 @@ inline double dot_product(std::size_t n, const double *a, const double *b) {
 /// iterations and nothing else.
 class InverseEstimate {
 public:
-    /// step and product, H times step: [n] each.
-    void remember(std::vector<double> step, std::vector<double> product) {
-        const double curvature = dot_product(step.size(), step.data(), product.data());
-        if (!(curvature > 0.0)) return;
-        if (!pairs_.empty() && pairs_.front().step.size() != step.size()) pairs_.clear();
-        pairs_.push_back({std::move(step), std::move(product), 1.0 / curvature});
-        if (pairs_.size() > n_remembered) pairs_.pop_front();
-    }
+    /// step and product, H times step: [n] each. They are kept in single precision: the estimate stays what it claims
+    /// to be, and memory is what its product with a vector waits for.
+    void remember(const std::vector<double> &step, const std::vector<double> &product);
 
     bool is_empty() const { return pairs_.empty(); }
     void clear() { pairs_.clear(); }
 
     /// Element i of the next system is what was old_index[i] before, -1 if it is new.
-    void renumber(const std::vector<int> &old_index) {
-        std::deque<Pair> old;
-        old.swap(pairs_);
-        for (const Pair &pair : old) {
-            std::vector<double> step(old_index.size(), 0.0), product(old_index.size(), 0.0);
-            for (std::size_t i = 0; i < old_index.size(); ++i) {
-                if (old_index[i] < 0) continue;
-                step[i] = pair.step[old_index[i]];
-                product[i] = pair.product[old_index[i]];
-            }
-            remember(std::move(step), std::move(product));
-        }
-    }
+    void renumber(const std::vector<int> &old_index);
 
     /// The estimate times `values` [n], with the diagonal [n] where nothing is known.
-    std::vector<double> apply(const std::vector<double> &diagonal, const std::vector<double> &values) const {
-        const std::size_t n = values.size();
-        std::vector<double> result(values), shares(pairs_.size());
-        for (std::size_t p = pairs_.size(); p-- > 0;) {
-            const Pair &pair = pairs_[p];
-            shares[p] = pair.inverse_curvature * dot_product(n, pair.step.data(), result.data());
-            for (std::size_t i = 0; i < n; ++i)
-                result[i] -= shares[p] * pair.product[i];
-        }
-        for (std::size_t i = 0; i < n; ++i)
-            result[i] *= diagonal[i];
-        for (std::size_t p = 0; p < pairs_.size(); ++p) {
-            const Pair &pair = pairs_[p];
-            const double share =
-                shares[p] - pair.inverse_curvature * dot_product(n, pair.product.data(), result.data());
-            for (std::size_t i = 0; i < n; ++i)
-                result[i] += share * pair.step[i];
-        }
-        return result;
-    }
+    std::vector<double> apply(const std::vector<double> &diagonal, const std::vector<double> &values) const;
 
 private:
     struct Pair {
-        std::vector<double> step, product;
-        double inverse_curvature;
+        std::vector<float> step, product;  // of unit curvature: their scalar product is 1
     };
     /// Of about sixteen steps; twice as many save one iteration more and cost as much as they save.
     static constexpr std::size_t n_remembered = 80;

@@ -4,13 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-// One binary serves processors with and without wide registers.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define QNEP_EVERY_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define QNEP_EVERY_SIMD
-#endif
-#define QNEP_INLINE inline __attribute__((always_inline))
+#include "every_simd.h"
 
 namespace qnep {
 namespace {

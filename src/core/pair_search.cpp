@@ -5,6 +5,7 @@
 #include <string>
 
 #include "electrostatics_cell.h"
+#include "every_simd.h"
 #include "model.h"
 
 namespace qnep {
@@ -12,18 +13,45 @@ namespace {
 
 constexpr int most_bins = 64;  // per direction: more would be empty in any cell that is worth a pair sum
 
-// Which of (i, j) and (j, i) is listed: about half of the pairs of every atom.
-bool is_listed(int i, int j, const std::array<int, 3> &shift) {
-    if (i != j) return ((i + j) % 2 == 0) == (i < j);
-    return shift > std::array<int, 3>{0, 0, 0};
+int floor_divide(int a, int b) {
+    return a >= 0 ? a / b : -((b - 1 - a) / b);
 }
 
-// Atoms in boxes along the cell vectors, and the whole cell vectors by which each was moved to get there.
+// Which of (i, j) and (j, i) is listed for two different atoms: about half of the pairs of every atom.
+QNEP_INLINE bool is_listed(int i, int j) {
+    return ((i + j) % 2 == 0) == (i < j);
+}
+
+struct Candidates {
+    const double *x, *y, *z;  // [n], Å
+    const int *atoms;         // [n]
+    int n;
+};
+
+// Places of those that are listed with atom i (or are i itself) and nearer to the point than the range; how many.
+QNEP_EVERY_SIMD
+int select_near(const Candidates &of, int i, const double *point, double range_squared, double *squared, int *places) {
+    for (int k = 0; k < of.n; ++k) {
+        const double x = of.x[k] - point[0], y = of.y[k] - point[1], z = of.z[k] - point[2];
+        squared[k] = x * x + y * y + z * z;
+    }
+    int n_near = 0;
+    for (int k = 0; k < of.n; ++k) {  // no branch: which are near is not to be foreseen
+        const int j = of.atoms[k];
+        places[n_near] = k;
+        n_near += (squared[k] < range_squared) & (is_listed(i, j) | (i == j));
+    }
+    return n_near;
+}
+
+// Atoms in boxes along the cell vectors, and the whole cell vectors by which each was moved to get there. Boxes that
+// follow each other along the third vector hold consecutive atoms.
 struct Bins {
     std::array<int, 3> counts, reach;  // reach: boxes to look at on either side
     std::vector<std::array<double, 3>> wrapped;
     std::vector<std::array<int, 3>> images;
     std::vector<int> start, atoms;
+    std::array<std::vector<double>, 3> sorted;  // positions in the order of `atoms`
 
     Bins(int n, const double *positions, const Cell &cell, double range):
         wrapped(n), images(n), atoms(n), geometry_(cell) {
@@ -43,6 +71,10 @@ struct Bins {
         std::vector<int> next(start);
         for (int i = 0; i < n; ++i)
             atoms[next[home[i]]++] = i;
+        for (int c = 0; c < 3; ++c) {
+            for (int i : atoms)
+                sorted[c].push_back(wrapped[i][c]);
+        }
     }
 
     std::array<int, 3> box_of(int i) const {
@@ -115,25 +147,24 @@ void PairSearch::build(int n, const double *positions, const Cell &cell, int par
     shifts_.clear();
     const auto begin = static_cast<int>(std::int64_t(n) * part / n_parts);
     const auto end = static_cast<int>(std::int64_t(n) * (part + 1) / n_parts);
-    const auto look_into = [&](int i, const std::array<int, 3> &box) {
-        std::array<int, 3> turns, wrapped;
-        for (int d = 0; d < 3; ++d) {
-            turns[d] = box[d] >= 0 ? box[d] / bins.counts[d] : -((bins.counts[d] - 1 - box[d]) / bins.counts[d]);
-            wrapped[d] = box[d] - turns[d] * bins.counts[d];
-        }
-        std::array<double, 3> origin;
+    std::vector<double> squared(n);
+    std::vector<int> places(n + 1);
+    // Boxes box ... last along the third vector, all in the same image of the cell.
+    const auto look_into = [&](int i, const std::array<int, 3> &turns, const std::array<int, 3> &box, int last) {
+        std::array<double, 3> point;
         for (int c = 0; c < 3; ++c)
-            origin[c] = turns[0] * cell[0][c] + turns[1] * cell[1][c] + turns[2] * cell[2][c] - bins.wrapped[i][c];
-        const int b = (wrapped[0] * bins.counts[1] + wrapped[1]) * bins.counts[2] + wrapped[2];
-        for (int place = bins.start[b]; place < bins.start[b + 1]; ++place) {
-            const int j = bins.atoms[place];
-            const double x = bins.wrapped[j][0] + origin[0], y = bins.wrapped[j][1] + origin[1],
-                         z = bins.wrapped[j][2] + origin[2];
-            if (x * x + y * y + z * z >= range * range) continue;
+            point[c] = bins.wrapped[i][c] - turns[0] * cell[0][c] - turns[1] * cell[1][c] - turns[2] * cell[2][c];
+        const int row = (box[0] * bins.counts[1] + box[1]) * bins.counts[2];
+        const int from = bins.start[row + box[2]], to = bins.start[row + last + 1];
+        const Candidates candidates{bins.sorted[0].data() + from, bins.sorted[1].data() + from,
+                                    bins.sorted[2].data() + from, bins.atoms.data() + from, to - from};
+        const int n_near = select_near(candidates, i, point.data(), range * range, squared.data(), places.data());
+        for (int k = 0; k < n_near; ++k) {
+            const int j = candidates.atoms[places[k]];
             std::array<int, 3> shift;
             for (int d = 0; d < 3; ++d)
                 shift[d] = turns[d] - bins.images[j][d] + bins.images[i][d];
-            if (!is_listed(i, j, shift)) continue;
+            if (i == j && !(shift > std::array<int, 3>{0, 0, 0})) continue;
             first_.push_back(i);
             second_.push_back(j);
             shifts_.insert(shifts_.end(), shift.begin(), shift.end());
@@ -141,11 +172,20 @@ void PairSearch::build(int n, const double *positions, const Cell &cell, int par
     };
     for (int i = begin; i < end; ++i) {
         const auto home = bins.box_of(i);
-        std::array<int, 3> box;
-        for (box[0] = home[0] - bins.reach[0]; box[0] <= home[0] + bins.reach[0]; ++box[0]) {
-            for (box[1] = home[1] - bins.reach[1]; box[1] <= home[1] + bins.reach[1]; ++box[1]) {
-                for (box[2] = home[2] - bins.reach[2]; box[2] <= home[2] + bins.reach[2]; ++box[2])
-                    look_into(i, box);
+        std::array<int, 3> turns, box;
+        for (int x = home[0] - bins.reach[0]; x <= home[0] + bins.reach[0]; ++x) {
+            turns[0] = floor_divide(x, bins.counts[0]);
+            box[0] = x - turns[0] * bins.counts[0];
+            for (int y = home[1] - bins.reach[1]; y <= home[1] + bins.reach[1]; ++y) {
+                turns[1] = floor_divide(y, bins.counts[1]);
+                box[1] = y - turns[1] * bins.counts[1];
+                const int end_z = home[2] + bins.reach[2] + 1;
+                for (int z = home[2] - bins.reach[2], next; z < end_z; z = next) {
+                    turns[2] = floor_divide(z, bins.counts[2]);
+                    next = std::min(end_z, (turns[2] + 1) * bins.counts[2]);
+                    box[2] = z - turns[2] * bins.counts[2];
+                    look_into(i, turns, box, box[2] + next - z - 1);
+                }
             }
         }
     }

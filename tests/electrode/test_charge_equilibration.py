@@ -72,6 +72,30 @@ def test_equals_dense_solution(slab_axis, n_constraints):
     assert np.abs(weights @ result["charges"] - totals).max() < 1e-12
 
 
+def test_a_kept_pair_list_gives_the_charges_of_a_new_one():
+    """Few widths, whose terms are interpolated; atoms move and swap their kinds while the list, wide enough, stays."""
+    system = System(40, seed=21)
+    kinds = np.random.default_rng(22).integers(0, 3, 40)
+    system.pairs = all_pairs(system.positions, CELL, CUTOFF + 0.5)
+    weights, totals = total_charge(40, 0.2)
+    solver = make_solver(system)
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        system.positions = system.positions + generator.uniform(-0.05, 0.05, (40, 3))
+        if seed % 2:
+            kinds = generator.permutation(kinds)
+        system.widths = np.array([0.4, 0.8, CUTOFF / (2 * np.pi)])[kinds]
+        result = solver.solve(*system.arguments(), weights, totals)
+        matrix = hessian(system.positions, CELL, system.hardnesses, system.widths, ALPHA, CUTOFF)
+        charges = dense_solution(matrix, system.electronegativities, weights, totals)[0]
+        # The interpolation is good to 1e-9 V/e for each of some hundred pairs of an atom, hardnesses are 5 V/e.
+        np.testing.assert_allclose(result["charges"], charges, rtol=0, atol=1e-8)
+        fresh = make_solver(system)
+        expected = fresh.solve(*system.arguments(), weights, totals)
+        for name in ("charges", "forces", "virial"):
+            np.testing.assert_allclose(result[name], expected[name], rtol=0, atol=1e-8)
+
+
 def test_error_bound_holds():
     system = System(40, seed=1)
     weights, totals = total_charge(40)
