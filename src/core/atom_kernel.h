@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "potential.h"
 
@@ -14,6 +15,9 @@ struct ZblPair {
     double decay[4];      // 1/Å
 };
 
+/// Columns of the tables by neighbour type.
+inline constexpr int most_types_by_lane = 8;
+
 /// A model rearranged for the kernels; plain pointers into arrays that PreparedModel owns.
 ///
 /// Basis functions f_k = (T_k + 1)/2 f_c are replaced by tau_k = T_k f_c: the coefficients of k > 0 are halved and
@@ -25,22 +29,37 @@ struct KernelModel {
     bool invariants[n_invariants];
     bool has_charges;
     int radial_n_stride, radial_k_stride, angular_n_stride, neuron_stride;
-    const Real *radial_kn;          // [t_i][t_j][k][n]: c'
-    const Real *radial_nk;          // [t_i][t_j][n][k]: the same
-    const Real *angular_kn;         // [t_i][t_j][k][n]
-    const Real *weights;            // [set][t][descriptor, multiple of 4][neuron]
-    const Real *biases;             // [set][t][neuron]
-    const Real *outputs;            // [set][t][2][neuron]: energy and charge weights
-    const double *energy_shift;     // [set][t]: -b1 (- beta_t)
-    const double *radial_cutoffs;   // [t_i][t_j], Å
-    const double *angular_cutoffs;  // [t_i][t_j], Å
-    const double *list_cutoffs;     // [t_i][t_j], Å: the larger of the two
-    const ZblPair *zbl;             // [t_i][t_j]; null without ZBL
-    double temperature;             // last descriptor of temperature models
+    const Real *radial_kn;        // [t_i][t_j][k][n]: c'
+    const Real *radial_nk;        // [t_i][t_j][n][k]: the same
+    const Real *radial_slope_nk;  // [t_i][t_j][n][k]: coefficients of the derivative of sum_k c'[n][k] T_k
+    const Real *angular_kn;       // [t_i][t_j][k][n]
+    // For vectors of neighbours of different types; null in double precision and for one type or more than eight.
+    const Real *angular_kn_by_type;       // [t_i][k][n][8: t_j]
+    const Real *inverse_angular_cutoffs;  // [t_i][8: t_j], 1/Å
+    const Real *weights;                  // [set][t][descriptor, multiple of 4][neuron]
+    const Real *biases;                   // [set][t][neuron]
+    const Real *outputs;                  // [set][t][2][neuron]: energy and charge weights
+    const double *energy_shift;           // [set][t]: -b1 (- beta_t)
+    const double *radial_cutoffs;         // [t_i][t_j], Å
+    const double *angular_cutoffs;        // [t_i][t_j], Å
+    const double *list_cutoffs;           // [t_i][t_j], Å: the larger of the two
+    const ZblPair *zbl;                   // [t_i][t_j]; null without ZBL
+    double temperature;                   // last descriptor of temperature models
     bool has_temperature;
     std::size_t network_stride;  // of `weights`, per type
     int set_stride;              // networks per set
 };
+
+/// Positions as the kernels read them, four numbers an atom (the last unused), so that one vector load brings one.
+/// Kernels in double precision take Å. Those in single precision take multiples of `grid_spacing` modulo 2^32: vectors
+/// between atoms less than 512 Å apart are then exact to half a spacing, 1.2e-7 Å, however large the system; a
+/// single-precision distance of 4 Å is rounded by twice that, and subtracting single-precision positions would lose
+/// more.
+struct PackedPositions {
+    const double *exact;
+    const std::int32_t *grid;
+};
+inline constexpr double grid_spacing = 0x1p-22;  // Å
 
 /// Evaluation of one atom: gather, then describe, infer and gradient in this order. Holds the scratch memory of one
 /// thread.
@@ -48,10 +67,9 @@ class AtomKernel {
 public:
     virtual ~AtomKernel();
 
-    /// Collect the neighbours within the cutoffs. packed_positions: [n_total][4], Å, the fourth number unused; one
-    /// vector load each. neighbors and segments: as from NeighborList. Returns -1, or the index of an atom at the same
-    /// place.
-    virtual int gather(const double *packed_positions, const int *neighbors, const int *segments, int atom,
+    /// Collect the neighbours within the cutoffs. neighbors and segments: as from NeighborList. Returns -1, or the
+    /// index of an atom at the same place.
+    virtual int gather(const PackedPositions &positions, const int *neighbors, const int *segments, int atom,
                        int type) = 0;
 
     /// Basis functions and descriptor of the gathered atom.

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 #include "atom_kernel.h"
 #include "constants.h"
@@ -71,6 +72,11 @@ class alignas(128) SimdAtomKernel final : public AtomKernel {
     using V = VectorOf<Real>;
     static constexpr int W = Simd<Real>::width;
     static constexpr int n_lm = n_harmonics(L);
+#if defined(__AVX512VL__)
+    static constexpr bool has_many_registers = true;  // 32
+#else
+    static constexpr bool has_many_registers = false;
+#endif
 
 public:
     explicit SimdAtomKernel(const KernelModel<Real> &model): m_(model) {
@@ -82,28 +88,30 @@ public:
         energy_derivatives_.reserve(n_values);
         charge_derivatives_.reserve(n_values);
         derivatives_.reserve(n_values);
+        radial_sums_.reserve(static_cast<std::size_t>(m_.n_types) * m_.k_radial);
         hidden_.reserve(3 * static_cast<std::size_t>(m_.neuron_stride));
         segments_.reserve(m_.n_types + 1);
         angular_segments_.reserve(m_.n_types + 1);
     }
 
-    int gather(const double *packed_positions, const int *neighbors, const int *segments, int atom, int type) override {
+    int gather(const PackedPositions &positions, const int *neighbors, const int *segments, int atom,
+               int type) override {
         reserve_slots(segments[m_.n_types]);
         atom_ = atom;
         type_ = type;
         const double *cutoffs = m_.list_cutoffs + type * m_.n_types;
-        const double *center = packed_positions + 4 * static_cast<std::size_t>(atom);
+        const Coordinate *from = coordinates(positions);
+        const Coordinate *center = from + 4 * static_cast<std::size_t>(atom);
         int n = 0;
-        double shortest = coincident_squared;
         for (int t = 0; t < m_.n_types; ++t) {
             segments_.get()[t] = n;
-            n += select_close(packed_positions, center, neighbors + segments[t], segments[t + 1] - segments[t],
-                              cutoffs[t] * cutoffs[t], index_ + n, ux_ + n, uy_ + n, uz_ + n, distance_ + n, shortest);
+            const Real limit = static_cast<Real>(cutoffs[t] * cutoffs[t] / (unit * unit));
+            n += select_close(from, center, neighbors + segments[t], segments[t + 1] - segments[t], limit, index_ + n,
+                              ux_ + n, uy_ + n, uz_ + n, distance_ + n);
         }
         segments_.get()[m_.n_types] = n;
         n_slots_ = n;
-        if (shortest < coincident_squared) return first_coincident();
-        normalize_slots();
+        if (!normalize_slots()) return first_coincident();
         gather_angular();
         return -1;
     }
@@ -158,28 +166,27 @@ public:
     }
 
     std::size_t state_bytes() const override {
-        return sizeof(Real) *
-               (static_cast<std::size_t>(n_lm) * m_.n_angular + 2 * static_cast<std::size_t>(m_.n_descriptors));
+        // Rows are stored in order, each over what the vectors of the one before wrote behind its end.
+        const int n_values = n_lm * m_.n_angular + 2 * m_.n_descriptors;
+        return sizeof(Real) * (round_up(n_values, W) + W);
     }
 
     void save_state(void *state) const override {
         Real *to = static_cast<Real *>(state);
-        for (int lm = 0; lm < n_lm; ++lm, to += m_.n_angular) {
-            std::memcpy(to, sums_.get() + lm * n_stride_, m_.n_angular * sizeof(Real));
-        }
-        std::memcpy(to, energy_derivatives_.get(), m_.n_descriptors * sizeof(Real));
-        std::memcpy(to + m_.n_descriptors, charge_derivatives_.get(), m_.n_descriptors * sizeof(Real));
+        for (int lm = 0; lm < n_lm; ++lm, to += m_.n_angular)
+            copy_row(to, sums_.get() + lm * n_stride_, m_.n_angular);
+        copy_row(to, energy_derivatives_.get(), m_.n_descriptors);
+        copy_row(to + m_.n_descriptors, charge_derivatives_.get(), m_.n_descriptors);
     }
 
     void restore_state(const void *state) override {
         radial_basis();
         angular_basis();
         const Real *from = static_cast<const Real *>(state);
-        for (int lm = 0; lm < n_lm; ++lm, from += m_.n_angular) {
-            std::memcpy(sums_.get() + lm * n_stride_, from, m_.n_angular * sizeof(Real));
-        }
-        std::memcpy(energy_derivatives_.get(), from, m_.n_descriptors * sizeof(Real));
-        std::memcpy(charge_derivatives_.get(), from + m_.n_descriptors, m_.n_descriptors * sizeof(Real));
+        for (int lm = 0; lm < n_lm; ++lm, from += m_.n_angular)
+            copy_row(sums_.get() + lm * n_stride_, from, m_.n_angular);
+        copy_row(energy_derivatives_.get(), from, m_.n_descriptors);
+        copy_row(charge_derivatives_.get(), from + m_.n_descriptors, m_.n_descriptors);
     }
 
     void gradient(double energy_weight, double charge_weight, bool with_repulsion) override {
@@ -267,8 +274,26 @@ public:
     }
 
 private:
-    // Atoms closer than this are at one place, Å^2.
-    static constexpr double coincident_squared = 1e-12;
+    static void copy_row(Real *to, const Real *from, int count) {
+        for (int i = 0; i < count; i += W)
+            store(to + i, load(from + i));
+    }
+
+    // Atoms closer than this are at one place, Å.
+    static constexpr double coincident = 1e-6;
+
+    // What the positions are given in, and its length, Å.
+    static constexpr bool is_single = sizeof(Real) == sizeof(float);
+    using Coordinate = std::conditional_t<is_single, std::int32_t, double>;
+    static constexpr double unit = is_single ? grid_spacing : 1.0;
+
+    static const Coordinate *coordinates(const PackedPositions &positions) {
+        if constexpr (is_single) {
+            return positions.grid;
+        } else {
+            return positions.exact;
+        }
+    }
 
     void reserve_slots(int count) {
         const std::size_t size = count + 2 * W + slack_of_selection;
@@ -276,6 +301,7 @@ private:
         slot_capacity_ = size + size / 2;
         index_ = slot_index_.reserve(slot_capacity_);
         angular_slot_ = angular_index_.reserve(slot_capacity_);
+        angular_types_ = angular_type_.reserve(slot_capacity_);
         Real *memory = slot_memory_.reserve(16 * slot_capacity_);
         Real **const arrays[] = {&ux_, &uy_, &uz_,       &distance_,        &gx_,
                                  &gy_, &gz_, &argument_, &cutoff_value_,    &cutoff_slope_,
@@ -288,27 +314,34 @@ private:
 
     int first_coincident() const {
         for (int s = 0; s < n_slots_; ++s) {
-            if (static_cast<double>(distance_[s]) < coincident_squared) return index_[s];
+            if (static_cast<double>(distance_[s]) < coincident) return index_[s];
         }
         return atom_;
     }
 
     // Vectors to unit vectors, squares to distances. The slots behind the last one get a distance beyond every
-    // cutoff, so that all functions of them vanish.
-    void normalize_slots() {
+    // cutoff, so that all functions of them vanish. Returns whether all distances are larger than zero.
+    bool normalize_slots() {
         for (int pad = n_slots_; pad < n_slots_ + W; ++pad) {
             ux_[pad] = uy_[pad] = Real(0);
-            uz_[pad] = Real(far);
-            distance_[pad] = Real(far * far);
+            uz_[pad] = static_cast<Real>(far / unit);
+            distance_[pad] = static_cast<Real>(far * far / (unit * unit));
         }
+        V shortest = broadcast<Real>(static_cast<Real>(far));
         for (int s = 0; s < n_slots_; s += W) {
-            const V d = square_root(load(distance_ + s));
-            const V inverse = Real(1) / d;
+            const V root = square_root(load(distance_ + s));
+            const V inverse = Real(1) / root;
+            const V d = root * static_cast<Real>(unit);
+            shortest = d < shortest ? d : shortest;
             store(distance_ + s, d);
             store(ux_ + s, V(load(ux_ + s) * inverse));
             store(uy_ + s, V(load(uy_ + s) * inverse));
             store(uz_ + s, V(load(uz_ + s) * inverse));
         }
+        for (int lane = 0; lane < W; ++lane) {
+            if (static_cast<double>(shortest[lane]) < coincident) return false;
+        }
+        return true;
     }
 
     void gather_angular() {
@@ -380,32 +413,38 @@ private:
                     current = next;
                 }
             }
-            constexpr int blocks = K / 4 * 4;
-            for (int k = 0; k < blocks; k += 4)
-                sum_four(sum[k], sum[k + 1], sum[k + 2], sum[k + 3], sums + k);
-            for (int k = blocks; k < K; ++k)
-                sums[k] = sum_lanes<Real>(sum[k]);
+            sum_each<K, Real>(sum, sums);
         }
     };
 
     void radial_sums() {
-        Real *q = descriptors_.get();
-        for (int n = 0; n < m_.n_radial; n += W)
-            store(q + n, V{});
-        for (int type = 0; type < m_.n_types; ++type) {
+        Real *sums = radial_sums_.get();
+        const int n_rows = m_.n_types * m_.k_radial;
+        for (int type = 0; type < m_.n_types; ++type, sums += m_.k_radial) {
             const int begin = segments_.get()[type], stop = segments_.get()[type + 1];
-            if (begin == stop) continue;
-            Real sums[ModelLimits::basis_size + 1];
-            with_constant<1, ModelLimits::basis_size + 1>(m_.k_radial, RadialSums{*this, begin, stop, sums});
-            const Real *c =
-                m_.radial_kn + (static_cast<std::size_t>(type_) * m_.n_types + type) * m_.k_radial * m_.radial_n_stride;
-            for (int n = 0; n < m_.n_radial; n += W) {
-                V value = load(q + n);
-                for (int k = 0; k < m_.k_radial; ++k)
-                    value += sums[k] * load(c + k * m_.radial_n_stride + n);
-                store(q + n, value);
+            if (begin == stop) {
+                std::memset(sums, 0, m_.k_radial * sizeof(Real));
+            } else {
+                with_constant<1, ModelLimits::basis_size + 1>(m_.k_radial, RadialSums{*this, begin, stop, sums});
             }
         }
+        sums = radial_sums_.get();
+        const Real *c = m_.radial_kn + static_cast<std::size_t>(type_) * n_rows * m_.radial_n_stride;
+        for (int n = 0; n < m_.n_radial; n += W, c += W)
+            store(descriptors_.get() + n, weighted_rows(sums, n_rows, c, m_.radial_n_stride));
+    }
+
+    // Sum of weights[row] * rows[row * stride], one vector of it; several sums, so that one need not wait for another.
+    static V weighted_rows(const Real *weights, int n_rows, const Real *rows, int stride) {
+        V sum[4] = {};
+        int row = 0;
+        for (; row + 4 <= n_rows; row += 4) {
+            for (int i = 0; i < 4; ++i)
+                sum[i] += weights[row + i] * load(rows + (row + i) * stride);
+        }
+        for (; row < n_rows; ++row)
+            sum[0] += weights[row] * load(rows + row * stride);
+        return (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
 
     struct RadialSlopes {
@@ -450,16 +489,13 @@ private:
             const int begin = segments_.get()[type], stop = segments_.get()[type + 1];
             if (begin == stop) continue;
             const std::size_t pair = static_cast<std::size_t>(type_) * m_.n_types + type;
-            const Real *c = m_.radial_nk + pair * m_.n_radial * m_.radial_k_stride;
-            Real series[ModelLimits::basis_size + 1 + Simd<float>::width];
+            const std::size_t at = pair * m_.n_radial * m_.radial_k_stride;
+            constexpr int size = (ModelLimits::basis_size + W) / W * W;
+            Real series[size], slopes[size];
             for (int k = 0; k < m_.k_radial; k += W) {
-                V sum{};
-                for (int n = 0; n < m_.n_radial; ++n)
-                    sum += p[n] * load(c + n * m_.radial_k_stride + k);
-                store(series + k, sum);
+                store(series + k, weighted_rows(p, m_.n_radial, m_.radial_nk + at + k, m_.radial_k_stride));
+                store(slopes + k, weighted_rows(p, m_.n_radial, m_.radial_slope_nk + at + k, m_.radial_k_stride));
             }
-            Real slopes[ModelLimits::basis_size + 3];
-            chebyshev_derivative(series, slopes);
             const Real inverse = static_cast<Real>(1.0 / m_.radial_cutoffs[pair]);
             with_constant<1, ModelLimits::basis_size + 1>(m_.k_radial,
                                                           RadialSlopes{*this, begin, stop, inverse, series, slopes});
@@ -467,22 +503,20 @@ private:
         clear_tail(gx_, gy_, gz_);
     }
 
-    // Coefficients of the derivative of a Chebyshev series: c_{k-1} = c_{k+1} + 2 k a_k, the first one halved.
-    void chebyshev_derivative(const Real *series, Real *slopes) const {
-        const int K = m_.k_radial;
-        slopes[K] = slopes[K - 1] = Real(0);
-        for (int k = K - 1; k >= 1; --k)
-            slopes[k - 1] = slopes[k + 1] + Real(2 * k) * series[k];
-        slopes[0] *= Real(0.5);
-    }
-
     // ---- angular part ----
 
     void angular_basis() {
-        for (int type = 0; type < m_.n_types; ++type) {
-            const int begin = angular_segments_.get()[type], stop = angular_segments_.get()[type + 1];
-            for (int s = begin; s < stop; s += W)
-                angular_radial_functions(type, s);
+        if (mixes_types()) {
+            mixed_angular_radial_functions();
+        } else {
+            for (int type = 0; type < m_.n_types; ++type) {
+                const int begin = angular_segments_.get()[type], stop = angular_segments_.get()[type + 1];
+                const std::size_t pair = static_cast<std::size_t>(type_) * m_.n_types + type;
+                const V inverse = broadcast<Real>(static_cast<Real>(1.0 / m_.angular_cutoffs[pair]));
+                const Real *c = m_.angular_kn + pair * m_.k_angular * m_.angular_n_stride;
+                for (int s = begin; s < stop; s += W)
+                    angular_radial_functions(s, inverse, [&](int k, int n) { return c[k * m_.angular_n_stride + n]; });
+            }
         }
         for (int n = 0; n < m_.n_angular; ++n) {
             store(radial_values_ + static_cast<std::size_t>(n) * stride_ + n_angular_slots_, V{});
@@ -494,10 +528,40 @@ private:
         }
     }
 
-    // g_n and dg_n/dd of one vector of neighbours.
-    void angular_radial_functions(int type, int s) {
-        const std::size_t pair = static_cast<std::size_t>(type_) * m_.n_types + type;
-        const Real inverse = static_cast<Real>(1.0 / m_.angular_cutoffs[pair]);
+    // Whether vectors of neighbours of any type, each lane with coefficients of its own, are fewer than those of one
+    // type: few neighbours of many types leave most lanes of the latter empty.
+    bool mixes_types() const {
+        if constexpr (!Picker<Real>::exists) return false;
+        if (!m_.angular_kn_by_type || m_.n_types > most_types_by_lane) return false;
+        int n_vectors = 0;
+        for (int type = 0; type < m_.n_types; ++type)
+            n_vectors += round_up(angular_segments_.get()[type + 1] - angular_segments_.get()[type], W) / W;
+        return n_vectors > round_up(n_angular_slots_, W) / W;
+    }
+
+    void mixed_angular_radial_functions() {
+        if constexpr (Picker<Real>::exists) {
+            int *types = angular_types_;
+            for (int type = 0; type < m_.n_types; ++type) {
+                for (int s = angular_segments_.get()[type]; s < angular_segments_.get()[type + 1]; s += W)
+                    Picker<Real>::fill(types + s, type);
+            }
+            constexpr int columns = most_types_by_lane;
+            const Real *c =
+                m_.angular_kn_by_type + static_cast<std::size_t>(type_) * m_.k_angular * m_.n_angular * columns;
+            for (int s = 0; s < n_angular_slots_; s += W) {
+                const Picker<Real> pick(types + s);
+                const V inverse = pick(m_.inverse_angular_cutoffs + type_ * columns);
+                angular_radial_functions(s, inverse,
+                                         [&](int k, int n) { return pick(c + (k * m_.n_angular + n) * columns); });
+            }
+        }
+    }
+
+    // g_n and dg_n/dd of one vector of neighbours; coefficient(k, n): a number or one for each lane.
+    template <typename Coefficient>
+    inline __attribute__((always_inline)) void angular_radial_functions(int s, V inverse,
+                                                                        const Coefficient &coefficient) {
         V u = load(angular_distance_ + s) * inverse;
         u = u > Real(1) ? broadcast<Real>(Real(1)) : u;
         V x, x_slope;
@@ -513,25 +577,25 @@ private:
             values[k] = twice_x * values[k - 1] - values[k - 2];
             slopes[k] = twice_x * slopes[k - 1] + (twice_slope * values[k - 1] - slopes[k - 2]);
         }
-        const Real *c = m_.angular_kn + pair * m_.k_angular * m_.angular_n_stride;
         int n = 0;
         for (; n + 4 <= m_.n_angular; n += 4)
-            contract_angular<4>(values, slopes, c, n, s);
+            contract_angular<4>(values, slopes, coefficient, n, s);
         if (n + 2 <= m_.n_angular) {
-            contract_angular<2>(values, slopes, c, n, s);
+            contract_angular<2>(values, slopes, coefficient, n, s);
             n += 2;
         }
-        if (n < m_.n_angular) contract_angular<1>(values, slopes, c, n, s);
+        if (n < m_.n_angular) contract_angular<1>(values, slopes, coefficient, n, s);
     }
 
-    template <int count>
-    void contract_angular(const V *values, const V *slopes, const Real *c, int n, int s) {
+    template <int count, typename Coefficient>
+    inline __attribute__((always_inline)) void contract_angular(const V *values, const V *slopes,
+                                                                const Coefficient &coefficient, int n, int s) {
         V value[count] = {}, slope[count] = {};
         for (int k = 0; k < m_.k_angular; ++k) {
             for (int i = 0; i < count; ++i) {
-                const Real coefficient = c[k * m_.angular_n_stride + n + i];
-                value[i] += coefficient * values[k];
-                slope[i] += coefficient * slopes[k];
+                const auto c = coefficient(k, n + i);
+                value[i] += c * values[k];
+                slope[i] += c * slopes[k];
             }
         }
         for (int i = 0; i < count; ++i) {
@@ -542,8 +606,13 @@ private:
 
     void angular_sums() {
         int n = 0;
+        if constexpr (has_many_registers) {
+            // A block of eight may run over the last row: what it writes there is read by nobody.
+            for (; n + 8 <= (is_single ? round_up(m_.n_angular, 2) : m_.n_angular); n += 8)
+                sums_of_all_harmonics<8, 3>(n);
+        }
         for (; n + 4 <= m_.n_angular; n += 4)
-            sums_of_all_harmonics<4, 3>(n);
+            sums_of_all_harmonics<4, has_many_registers ? 6 : 3>(n);
         switch (m_.n_angular - n) {
         case 3:
             sums_of_all_harmonics<3, 4>(n);
@@ -572,8 +641,7 @@ private:
     template <int n_count, int lm_count>
     void sums_block(int n, int lm) {
         constexpr int size = n_count * lm_count;
-        constexpr int padded = (size + 3) / 4 * 4;
-        V sum[padded] = {};
+        V sum[size] = {};
         const Real *g = radial_values_ + static_cast<std::size_t>(n) * stride_;
         const Real *b = harmonics_ + static_cast<std::size_t>(lm) * stride_;
         for (int s = 0; s < n_angular_slots_; s += W) {
@@ -587,14 +655,12 @@ private:
             }
         }
         Real *to = sums_.get() + static_cast<std::size_t>(lm) * n_stride_ + n;
-        if constexpr (n_count == 4) {
-            for (int l = 0; l < lm_count; ++l) {
-                sum_four(sum[4 * l], sum[4 * l + 1], sum[4 * l + 2], sum[4 * l + 3], to + l * n_stride_);
-            }
+        if constexpr (n_count % 4 == 0) {
+            for (int l = 0; l < lm_count; ++l)
+                sum_each<n_count, Real>(sum + n_count * l, to + l * n_stride_);
         } else {
-            Real values[padded];
-            for (int i = 0; i < padded; i += 4)
-                sum_four(sum[i], sum[i + 1], sum[i + 2], sum[i + 3], values + i);
+            Real values[size];
+            sum_each<size, Real>(sum, values);
             for (int l = 0; l < lm_count; ++l) {
                 for (int i = 0; i < n_count; ++i)
                     to[l * n_stride_ + i] = values[l * n_count + i];
@@ -881,15 +947,16 @@ private:
     int n_stride_ = 0;  // of angular sums, over n
 
     std::size_t slot_capacity_ = 0;
-    Scratch<int> slot_index_, angular_index_, segments_, angular_segments_;
+    Scratch<int> slot_index_, angular_index_, angular_type_, segments_, angular_segments_;
     Scratch<Real> slot_memory_, angular_memory_;
-    int *index_ = nullptr, *angular_slot_ = nullptr;
+    int *index_ = nullptr, *angular_slot_ = nullptr, *angular_types_ = nullptr;
     Real *ux_ = nullptr, *uy_ = nullptr, *uz_ = nullptr, *distance_ = nullptr;
     Real *gx_ = nullptr, *gy_ = nullptr, *gz_ = nullptr;
     Real *argument_ = nullptr, *cutoff_value_ = nullptr, *cutoff_slope_ = nullptr;
     Real *ax_ = nullptr, *ay_ = nullptr, *az_ = nullptr, *angular_distance_ = nullptr;
     Real *harmonics_ = nullptr, *radial_values_ = nullptr, *radial_slopes_ = nullptr;  // [lm or n][slot]
 
+    Scratch<Real> radial_sums_;             // [t][k]
     Scratch<Real> sums_, sum_derivatives_;  // [lm][n]
     Scratch<Real> descriptors_, energy_derivatives_, charge_derivatives_, derivatives_, hidden_;
 };

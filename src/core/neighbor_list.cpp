@@ -23,7 +23,7 @@ void NeighborList::assign(const Atoms &atoms, int n_types, int n_lists, const in
     for (int k = 0; k < n_lists; ++k)
         offsets_[owned[k] + 1] = counts[owned[k]];
     std::partial_sum(offsets_.begin(), offsets_.end(), offsets_.begin());
-    indices_.resize(offsets_.back() + slack);
+    resize_indices(offsets_.back());
     std::vector<int> active;
     active.reserve(n_lists);
     for (int k = 0; k < n_lists; ++k) {
@@ -43,7 +43,7 @@ void NeighborList::assign_pairs(const Atoms &atoms, int n_types, std::size_t n_p
     for (std::size_t p = 0; p < n_pairs; ++p)
         ++offsets_[first[p] + 1];
     std::partial_sum(offsets_.begin(), offsets_.end(), offsets_.begin());
-    indices_.resize(n_pairs + slack);
+    resize_indices(n_pairs);
     std::vector<std::size_t> next(offsets_.begin(), offsets_.end() - 1);
     for (std::size_t p = 0; p < n_pairs; ++p)
         indices_[next[first[p]]++] = second[p];
@@ -52,6 +52,12 @@ void NeighborList::assign_pairs(const Atoms &atoms, int n_types, std::size_t n_p
     std::vector<int> active(atoms.n_owned);
     std::iota(active.begin(), active.end(), 0);
     set_order(atoms, std::move(active));
+}
+
+// What vectors read behind the end must be indices too.
+void NeighborList::resize_indices(std::size_t size) {
+    indices_.resize(size + slack);
+    std::fill(indices_.begin() + size, indices_.end(), 0);
 }
 
 std::size_t NeighborList::memory() const {

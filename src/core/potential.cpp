@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <functional>
 
 #include "atom_kernel.h"
@@ -149,27 +151,27 @@ public:
         return outputs_;
     }
 
-    // Calls body(kernel, atom, thread) with the kernel gathered, for all atoms of the list.
+    // Calls body(kernel, atom, thread, place) with the kernel gathered, for all atoms of the list; place: in its order.
     template <typename Body>
     void for_atoms(const Atoms &atoms, const NeighborList &neighbors, const Body &body) {
         if (neighbors.n_atoms() != atoms.n_owned) {
             throw InputError("the neighbour list is of " + std::to_string(neighbors.n_atoms()) + " atoms, wanted " +
                              std::to_string(atoms.n_owned));
         }
-        pack_positions(atoms);
+        const PackedPositions positions = pack_positions(atoms);
         const std::vector<int> &order = neighbors.order();
         std::atomic<long long> coincident{-1};
         parallel_ranges(n_threads_, order.size(), [&](std::size_t begin, std::size_t stop, int thread) {
             AtomKernel &kernel = *kernels_[thread];
             for (std::size_t k = begin; k < stop; ++k) {
                 const int i = order[k];
-                const int other = kernel.gather(packed_positions_.data(), neighbors.neighbors(i), neighbors.segments(i),
-                                                i, atoms.types[i]);
+                const int other =
+                    kernel.gather(positions, neighbors.neighbors(i), neighbors.segments(i), i, atoms.types[i]);
                 if (other >= 0) {
                     coincident = static_cast<long long>(i) * atoms.n_total + other;
                     return;
                 }
-                body(kernel, i, thread);
+                body(kernel, i, thread, k);
             }
         });
         if (coincident >= 0) {
@@ -178,7 +180,8 @@ public:
         }
     }
 
-    char *state_of(int atom) { return states_.data() + static_cast<std::size_t>(atom) * state_bytes(); }
+    // States are kept in the order of the visits: read one after the other, they come in time.
+    char *state_of(std::size_t place) { return states_.data() + place * state_bytes(); }
     std::size_t state_bytes() const { return kernels_[0]->state_bytes(); }
     void reserve_states(int n_owned) { states_.resize(static_cast<std::size_t>(n_owned) * state_bytes()); }
 
@@ -197,19 +200,41 @@ private:
         }
     }
 
-    void pack_positions(const Atoms &atoms) {
-        packed_positions_.resize(4 * static_cast<std::size_t>(atoms.n_total));
+    PackedPositions pack_positions(const Atoms &atoms) {
+        const std::size_t size = 4 * static_cast<std::size_t>(atoms.n_total);
+        if (single_) {
+            grid_positions_.resize(size);
+        } else {
+            packed_positions_.resize(size);
+        }
         parallel_ranges(n_threads_, atoms.n_total, [&](std::size_t begin, std::size_t stop, int) {
-            for (std::size_t i = begin; i < stop; ++i)
-                std::copy_n(atoms.positions + 3 * i, 3, packed_positions_.data() + 4 * i);
+            for (std::size_t i = begin; i < stop; ++i) {
+                const double *from = atoms.positions + 3 * i;
+                if (single_) {
+                    for (int c = 0; c < 3; ++c)
+                        grid_positions_[4 * i + c] = to_grid(from[c]);
+                } else {
+                    std::copy_n(from, 3, packed_positions_.data() + 4 * i);
+                }
+            }
         });
+        return {packed_positions_.data(), grid_positions_.data()};
+    }
+
+    // The nearest multiple of the spacing, modulo 2^32: adding 1.5 * 2^52 leaves it in the low bits.
+    static std::int32_t to_grid(double coordinate) {
+        const double shifted = coordinate * (1.0 / grid_spacing) + 6755399441055744.0;
+        std::int64_t bits;
+        std::memcpy(&bits, &shifted, sizeof bits);
+        return static_cast<std::int32_t>(bits);
     }
 
     std::shared_ptr<const Model> model_;
     int n_threads_;
     std::string simd_;
     ThreadOutputs outputs_;
-    std::vector<double> packed_positions_;  // [n_total][4]
+    std::vector<double> packed_positions_;      // [n_total][4], Å: of double precision
+    std::vector<std::int32_t> grid_positions_;  // [n_total][4]: of single precision
     std::unique_ptr<PreparedModel<double>> double_;
     std::unique_ptr<PreparedModel<float>> single_;
     std::vector<std::unique_ptr<AtomKernel>> kernels_;  // one per thread
@@ -235,7 +260,7 @@ void Potential::compute(const Atoms &atoms, const NeighborList &neighbors, doubl
     ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
     const bool wants_gradient = output.forces || output.virial || output.atom_virials;
     if (site_energies) std::fill(site_energies, site_energies + atoms.n_owned, 0.0);
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t) {
         double energy, charge;
         kernel.describe();
         kernel.infer(0, energy, charge);
@@ -252,11 +277,11 @@ void Potential::network_pass(const Atoms &atoms, const NeighborList &neighbors, 
     implementation_->reserve_states(atoms.n_owned);
     if (site_energies) std::fill(site_energies, site_energies + atoms.n_owned, 0.0);
     if (raw_charges) std::fill(raw_charges, raw_charges + atoms.n_owned, 0.0);
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int) {
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int, std::size_t place) {
         double energy, charge;
         kernel.describe();
         kernel.infer(0, energy, charge);
-        kernel.save_state(implementation_->state_of(i));
+        kernel.save_state(implementation_->state_of(place));
         if (site_energies) site_energies[i] = energy + kernel.repulsion_energy();
         if (raw_charges) raw_charges[i] = charge;
     });
@@ -266,8 +291,8 @@ void Potential::force_pass(const Atoms &atoms, const NeighborList &neighbors, co
                            const ForceOutput &output) {
     implementation_->require_states(atoms.n_owned, "force_pass");
     ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
-        kernel.restore_state(implementation_->state_of(i));
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t place) {
+        kernel.restore_state(implementation_->state_of(place));
         kernel.gradient(1.0, charge_derivatives ? charge_derivatives[i] : 0.0, true);
         outputs.add(kernel, thread);
     });
@@ -279,7 +304,7 @@ void Potential::real_space_coulomb(const Atoms &atoms, const NeighborList &neigh
     const double alpha = model().ewald_alpha();
     const double self = coulomb_constant * alpha / std::sqrt(pi);
     ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t) {
         double energy = -self * charges[i] * charges[i];
         double potential = -2.0 * self * charges[i];
         kernel.coulomb(alpha, charges, energy, potential);
@@ -301,8 +326,8 @@ void Potential::born_effective_charges(const Atoms &atoms, const NeighborList &n
     for (int thread = 1; thread < n_threads; ++thread) {
         own[thread].assign(9 * static_cast<std::size_t>(atoms.n_total), 0.0);
     }
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
-        kernel.restore_state(implementation_->state_of(i));
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int, int thread, std::size_t place) {
+        kernel.restore_state(implementation_->state_of(place));
         kernel.gradient(0.0, 1.0, false);
         kernel.add_born_charges(scale, thread == 0 ? born_charges : own[thread].data());
     });
@@ -313,7 +338,7 @@ void Potential::born_effective_charges(const Atoms &atoms, const NeighborList &n
 
 void Potential::descriptors(const Atoms &atoms, const NeighborList &neighbors, double *values) {
     const std::size_t n_descriptors = model().n_descriptors();
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int) {
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int, std::size_t) {
         kernel.describe();
         kernel.copy_descriptors(values + n_descriptors * i);
     });
@@ -323,7 +348,7 @@ void Potential::extrapolation_grades(const Atoms &atoms, const NeighborList &nei
                                      double *grades) {
     const std::size_t n = model().n_descriptors();
     std::vector<std::vector<double>> buffers(implementation_->n_threads(), std::vector<double>(2 * n + 1));
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread) {
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t) {
         double *descriptors = buffers[thread].data();
         kernel.describe();
         kernel.copy_descriptors(descriptors);
@@ -341,7 +366,7 @@ void Potential::tensor(const Atoms &atoms, const NeighborList &neighbors, double
         double trace = 0.0;
     };
     std::vector<Sum> sums(implementation_->n_threads());
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int, int thread) {
+    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int, int thread, std::size_t) {
         Sum &sum = sums[thread];
         double scalar, unused;
         kernel.describe();

@@ -45,6 +45,7 @@ public:
 
 private:
     void start(const Atoms &atoms, int n_types);
+    void resize_indices(std::size_t size);
     void sort_by_type(const Atoms &atoms, int atom);
     void set_order(const Atoms &atoms, std::vector<int> active);
 

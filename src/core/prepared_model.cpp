@@ -23,6 +23,16 @@ double chebyshev_coefficient(int k, int n_basis, const Get &coefficient) {
     return sum;
 }
 
+// Coefficients of the derivative of a Chebyshev series: d_{k-1} = d_{k+1} + 2 k c_k, the first one halved.
+std::vector<double> chebyshev_derivative(const std::vector<double> &series) {
+    const int n = static_cast<int>(series.size());
+    std::vector<double> slopes(n + 2, 0.0);
+    for (int k = n - 1; k >= 1; --k)
+        slopes[k - 1] = slopes[k + 1] + 2.0 * k * series[k];
+    slopes[0] *= 0.5;
+    return slopes;
+}
+
 }  // namespace
 
 template <typename Real>
@@ -64,16 +74,22 @@ void PreparedModel<Real>::set_coefficients(const Model &model) {
     const int n_r = model.n_radial(), k_r = model.k_radial(), n_a = model.n_angular(), k_a = model.k_angular();
     radial_kn_.assign(n_pairs * k_r * view_.radial_n_stride, Real(0));
     radial_nk_.assign(n_pairs * n_r * view_.radial_k_stride, Real(0));
+    radial_slope_nk_.assign(radial_nk_.size(), Real(0));
     angular_kn_.assign(n_pairs * k_a * view_.angular_n_stride, Real(0));
     const double *radial = model.parameters.data() + model.radial_offset();
     const double *angular = model.parameters.data() + model.angular_offset();
     for (std::size_t pair = 0; pair < n_pairs; ++pair) {
         for (int n = 0; n < n_r; ++n) {
             const auto get = [&](int k) { return radial[(static_cast<std::size_t>(n) * k_r + k) * n_pairs + pair]; };
+            std::vector<double> series(k_r);
+            for (int k = 0; k < k_r; ++k)
+                series[k] = chebyshev_coefficient(k, k_r, get);
+            const std::vector<double> slopes = chebyshev_derivative(series);
             for (int k = 0; k < k_r; ++k) {
-                const Real c = static_cast<Real>(chebyshev_coefficient(k, k_r, get));
-                radial_kn_[(pair * k_r + k) * view_.radial_n_stride + n] = c;
-                radial_nk_[(pair * n_r + n) * view_.radial_k_stride + k] = c;
+                const std::size_t nk = (pair * n_r + n) * view_.radial_k_stride + k;
+                radial_kn_[(pair * k_r + k) * view_.radial_n_stride + n] = static_cast<Real>(series[k]);
+                radial_nk_[nk] = static_cast<Real>(series[k]);
+                radial_slope_nk_[nk] = static_cast<Real>(slopes[k]);
             }
         }
         for (int n = 0; n < n_a; ++n) {
@@ -84,9 +100,32 @@ void PreparedModel<Real>::set_coefficients(const Model &model) {
             }
         }
     }
+    set_coefficients_by_type(model.n_types());
     view_.radial_kn = radial_kn_.data();
     view_.radial_nk = radial_nk_.data();
+    view_.radial_slope_nk = radial_slope_nk_.data();
     view_.angular_kn = angular_kn_.data();
+}
+
+// Single-precision vectors are as long as these rows.
+template <typename Real>
+void PreparedModel<Real>::set_coefficients_by_type(int n_types) {
+    constexpr int columns = most_types_by_lane;
+    if (sizeof(Real) != sizeof(float) || n_types < 2 || n_types > columns) return;
+    const int n_a = view_.n_angular, k_a = view_.k_angular;
+    angular_kn_by_type_.assign(static_cast<std::size_t>(n_types) * k_a * n_a * columns, Real(0));
+    Real *to = angular_kn_by_type_.data();
+    for (int i = 0; i < n_types; ++i) {
+        for (int k = 0; k < k_a; ++k) {
+            for (int n = 0; n < n_a; ++n, to += columns) {
+                for (int j = 0; j < n_types; ++j) {
+                    const std::size_t row = static_cast<std::size_t>(i * n_types + j) * k_a + k;
+                    to[j] = angular_kn_[row * view_.angular_n_stride + n];
+                }
+            }
+        }
+    }
+    view_.angular_kn_by_type = angular_kn_by_type_.data();
 }
 
 template <typename Real>
@@ -141,6 +180,14 @@ void PreparedModel<Real>::set_cutoffs(const Model &model) {
             list_cutoffs_.push_back(std::max(radial_cutoffs_.back(), angular_cutoffs_.back()));
         }
     }
+    inverse_angular_cutoffs_.assign(static_cast<std::size_t>(model.n_types()) * most_types_by_lane, Real(0));
+    for (int i = 0; i < model.n_types(); ++i) {
+        for (int j = 0; j < std::min(model.n_types(), most_types_by_lane); ++j) {
+            inverse_angular_cutoffs_[i * most_types_by_lane + j] =
+                static_cast<Real>(1.0 / angular_cutoffs_[i * model.n_types() + j]);
+        }
+    }
+    view_.inverse_angular_cutoffs = inverse_angular_cutoffs_.data();
     view_.radial_cutoffs = radial_cutoffs_.data();
     view_.angular_cutoffs = angular_cutoffs_.data();
     view_.list_cutoffs = list_cutoffs_.data();

@@ -20,12 +20,14 @@ public:
 private:
     void set_sizes(const Model &model, double temperature);
     void set_coefficients(const Model &model);
+    void set_coefficients_by_type(int n_types);
     void set_networks(const Model &model);
     void set_network(const Model &model, int type, int set, std::size_t network);
     void set_cutoffs(const Model &model);
 
     KernelModel<Real> view_{};
-    std::vector<Real> radial_kn_, radial_nk_, angular_kn_, weights_, biases_, outputs_;
+    std::vector<Real> radial_kn_, radial_nk_, radial_slope_nk_, angular_kn_, angular_kn_by_type_;
+    std::vector<Real> inverse_angular_cutoffs_, weights_, biases_, outputs_;
     std::vector<double> energy_shift_, radial_cutoffs_, angular_cutoffs_, list_cutoffs_;
     std::vector<ZblPair> zbl_;
 };

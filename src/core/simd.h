@@ -54,12 +54,16 @@ inline VectorOf<Real> lane_numbers() {
     return lanes;
 }
 
+/// Sum over the lanes, by halves: a chain of additions one after the other would wait for each.
 template <typename Real>
 inline Real sum_lanes(VectorOf<Real> value) {
-    Real sum = value[0];
-    for (int lane = 1; lane < Simd<Real>::width; ++lane)
-        sum += value[lane];
-    return sum;
+    Real lanes[Simd<Real>::width];
+    std::memcpy(lanes, &value, sizeof value);
+    for (int half = Simd<Real>::width / 2; half > 0; half /= 2) {
+        for (int lane = 0; lane < half; ++lane)
+            lanes[lane] += lanes[lane + half];
+    }
+    return lanes[0];
 }
 
 template <typename Vector>
@@ -118,6 +122,44 @@ inline void sum_four(VectorOf<float> a, VectorOf<float> b, VectorOf<float> c, Ve
         __builtin_shuffle(ab, cd, Mask{0, 1, 4, 5}) + __builtin_shuffle(ab, cd, Mask{2, 3, 6, 7});
 }
 
+/// Sums over the lanes of eight vectors of eight numbers, side by side.
+#if QNEP_SIMD_BYTES == 32
+inline VectorOf<float> sum_eight(const VectorOf<float> *v) {
+    typedef int Mask __attribute__((vector_size(32)));
+    const auto fold = [](VectorOf<float> a, VectorOf<float> b, Mask first, Mask second) {
+        return VectorOf<float>(__builtin_shuffle(a, b, first) + __builtin_shuffle(a, b, second));
+    };
+    constexpr Mask pairs[] = {{0, 8, 1, 9, 4, 12, 5, 13}, {2, 10, 3, 11, 6, 14, 7, 15}};
+    constexpr Mask fours[] = {{0, 1, 8, 9, 4, 5, 12, 13}, {2, 3, 10, 11, 6, 7, 14, 15}};
+    constexpr Mask halves[] = {{0, 1, 2, 3, 8, 9, 10, 11}, {4, 5, 6, 7, 12, 13, 14, 15}};
+    const auto four = [&](const VectorOf<float> *from) {
+        return fold(fold(from[0], from[1], pairs[0], pairs[1]), fold(from[2], from[3], pairs[0], pairs[1]), fours[0],
+                    fours[1]);
+    };
+    return fold(four(v), four(v + 4), halves[0], halves[1]);
+}
+#endif
+
+/// Sums over the lanes of `count` vectors, stored side by side.
+template <int count, typename Real>
+inline void sum_each(const VectorOf<Real> *v, Real *to) {
+#if QNEP_SIMD_BYTES == 32
+    constexpr int eights = sizeof(Real) == sizeof(float) ? count / 8 * 8 : 0;
+    if constexpr (eights > 0) {
+        for (int i = 0; i < eights; i += 8)
+            store(to + i, sum_eight(v + i));
+    }
+#else
+    constexpr int eights = 0;
+#endif
+    constexpr int fours = (count - eights) / 4 * 4;
+    for (int i = eights; i < eights + fours; i += 4)
+        sum_four(v[i], v[i + 1], v[i + 2], v[i + 3], to + i);
+    constexpr int rest = count - eights - fours;
+    for (int i = 0; i < rest; ++i)
+        to[count - rest + i] = sum_lanes<Real>(v[count - rest + i]);
+}
+
 // exp(x) for x <= 0 by 2^n times a Taylor polynomial on |r| <= ln(2)/2, to the last digit or two.
 inline VectorOf<double> exp_negative(VectorOf<double> x) {
     typedef long long Integers __attribute__((vector_size(QNEP_SIMD_BYTES)));
@@ -167,6 +209,32 @@ inline VectorOf<Real> hyperbolic_tangent(VectorOf<Real> x) {
     return x < Real(0) ? -result : result;
 }
 
+// ---- numbers chosen by lane ----
+
+/// Picks one of eight numbers for each lane, where a vector holds eight.
+template <typename Real>
+struct Picker {
+    static constexpr bool exists = false;
+};
+
+#if defined(__AVX2__) && QNEP_SIMD_BYTES == 32
+template <>
+struct Picker<float> {
+    static constexpr bool exists = true;
+
+    /// places: which number each lane takes, 0 ... 7.
+    explicit Picker(const int *places): lanes(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(places))) {}
+    VectorOf<float> operator()(const float *numbers) const {
+        return _mm256_permutevar8x32_ps(_mm256_loadu_ps(numbers), lanes);
+    }
+    static void fill(int *places, int value) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(places), _mm256_set1_epi32(value));
+    }
+
+    __m256i lanes;
+};
+#endif
+
 // ---- selection of close neighbours ----
 
 /// How many values behind the last one the functions below may write.
@@ -208,10 +276,6 @@ inline void store_four(double *to, __m256d value) {
     _mm256_storeu_pd(to, value);
 }
 
-inline void store_four(float *to, __m256d value) {
-    _mm_storeu_ps(to, _mm256_cvtpd_ps(value));
-}
-
 inline void store_four(int *to, __m128 bits) {
     _mm_storeu_ps(reinterpret_cast<float *>(to), bits);
 }
@@ -227,13 +291,11 @@ inline void transpose_four(__m256d &a, __m256d &b, __m256d &c, __m256d &d) {
 }
 
 /// Vectors and squared distances from the centre to the neighbours with a square below `limit`, packed. Returns how
-/// many there are; `shortest` becomes the smallest square if that is below it.
-template <typename Real>
+/// many there are.
 inline int select_close(const double *packed_positions, const double *center, const int *neighbors, int count,
-                        double limit, int *index, Real *x, Real *y, Real *z, Real *square, double &shortest) {
+                        double limit, int *index, double *x, double *y, double *z, double *square) {
     const __m256d origin = _mm256_loadu_pd(center);
     const __m256d limits = _mm256_set1_pd(limit);
-    __m256d least = _mm256_set1_pd(shortest);
     int n = 0;
     for (int p = 0; p < count; p += 4) {
         const auto row = [&](int which) {
@@ -247,7 +309,6 @@ inline int select_close(const double *packed_positions, const double *center, co
         __m256d unused = row(neighbors[rest > 3 ? p + 3 : p]);
         transpose_four(dx, dy, dz, unused);
         const __m256d d2 = dx * dx + dy * dy + dz * dz;
-        least = _mm256_min_pd(least, d2);
         int mask = _mm256_movemask_pd(_mm256_cmp_pd(d2, limits, _CMP_LT_OQ));
         if (rest < 4) mask &= (1 << rest) - 1;
         store_four(x + n, compress(dx, mask));
@@ -257,10 +318,88 @@ inline int select_close(const double *packed_positions, const double *center, co
         store_four(index + n, compress(_mm_loadu_ps(reinterpret_cast<const float *>(neighbors + p)), mask));
         n += __builtin_popcount(mask);
     }
-    double lanes_of_least[4];
-    _mm256_storeu_pd(lanes_of_least, least);
-    for (double value : lanes_of_least)
-        shortest = value < shortest ? value : shortest;
+    return n;
+}
+
+// For each mask of eight lanes the chosen lanes, moved to the front.
+struct CompressOfEight {
+    alignas(64) unsigned char lanes[256][8] = {};
+
+    constexpr CompressOfEight() {
+        for (int mask = 0; mask < 256; ++mask) {
+            int n = 0;
+            for (int lane = 0; lane < 8; ++lane) {
+                if (mask & (1 << lane)) lanes[mask][n++] = static_cast<unsigned char>(lane);
+            }
+        }
+    }
+};
+inline constexpr CompressOfEight compress_of_eight;
+
+/// Which lanes a mask of eight keeps, moved to the front.
+class LanesOfEight {
+public:
+#if defined(__AVX512VL__)
+    explicit LanesOfEight(int mask): mask_(static_cast<__mmask8>(mask)) {}
+    void put(float *to, __m256 value) const {
+        _mm256_storeu_ps(to, _mm256_maskz_compress_ps(mask_, value));
+    }
+    void put(int *to, __m256i value) const {
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_maskz_compress_epi32(mask_, value));
+    }
+
+private:
+    __mmask8 mask_;
+#else
+    explicit LanesOfEight(int mask):
+        lanes_(
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(compress_of_eight.lanes[mask])))) {}
+    void put(float *to, __m256 value) const {
+        _mm256_storeu_ps(to, _mm256_permutevar8x32_ps(value, lanes_));
+    }
+    void put(int *to, __m256i value) const {
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_permutevar8x32_epi32(value, lanes_));
+    }
+
+private:
+    __m256i lanes_;
+#endif
+};
+
+/// As select_close, from positions in whole numbers of a grid, [n][4]: differences are exact, modulo the range of the
+/// numbers, and vectors are in units of the grid. `limit` in the same units, squared.
+inline int select_close(const std::int32_t *grid, const std::int32_t *center, const int *neighbors, int count,
+                        float limit, int *index, float *x, float *y, float *z, float *square) {
+    const __m256i origin = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(center)));
+    const __m256 limits = _mm256_set1_ps(limit);
+    int n = 0;
+    for (int p = 0; p < count; p += 8) {
+        // The list may be read, but not used, behind its end.
+        const auto two_rows = [&](int which) {
+            const auto row = [&](int i) {
+                return _mm_loadu_si128(
+                    reinterpret_cast<const __m128i *>(grid + 4 * static_cast<std::size_t>(neighbors[i])));
+            };
+            return _mm256_sub_epi32(
+                _mm256_inserti128_si256(_mm256_castsi128_si256(row(p + which)), row(p + which + 4), 1), origin);
+        };
+        const __m256i a = two_rows(0), b = two_rows(1), c = two_rows(2), d = two_rows(3);
+        const __m256i ab_low = _mm256_unpacklo_epi32(a, b), ab_high = _mm256_unpackhi_epi32(a, b);
+        const __m256i cd_low = _mm256_unpacklo_epi32(c, d), cd_high = _mm256_unpackhi_epi32(c, d);
+        const __m256 dx = _mm256_cvtepi32_ps(_mm256_unpacklo_epi64(ab_low, cd_low));
+        const __m256 dy = _mm256_cvtepi32_ps(_mm256_unpackhi_epi64(ab_low, cd_low));
+        const __m256 dz = _mm256_cvtepi32_ps(_mm256_unpacklo_epi64(ab_high, cd_high));
+        const __m256 d2 = dx * dx + dy * dy + dz * dz;
+        int mask = _mm256_movemask_ps(_mm256_cmp_ps(d2, limits, _CMP_LT_OQ));
+        if (count - p < 8) mask &= (1 << (count - p)) - 1;
+        const LanesOfEight chosen(mask);
+        chosen.put(x + n, dx);
+        chosen.put(y + n, dy);
+        chosen.put(z + n, dz);
+        chosen.put(square + n, d2);
+        chosen.put(index + n, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(neighbors + p)));
+        n += __builtin_popcount(static_cast<unsigned>(mask));
+    }
     return n;
 }
 
@@ -269,22 +408,13 @@ inline int below(const double *values, double limit) {
     return _mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(values), _mm256_set1_pd(limit), _CMP_LT_OQ));
 }
 
-inline int below(const float *values, float limit) {
-    return _mm_movemask_ps(_mm_cmplt_ps(_mm_loadu_ps(values), _mm_set1_ps(limit)));
-}
-
 inline void compress_store(double *to, const double *from, int mask) {
     _mm256_storeu_pd(to, compress(_mm256_loadu_pd(from), mask));
 }
 
-inline void compress_store(float *to, const float *from, int mask) {
-    _mm_storeu_ps(to, compress(_mm_loadu_ps(from), mask));
-}
-
 /// Copies the columns whose distance is below `limit` and notes their numbers begin, begin + 1, ... Returns how many.
-template <typename Real>
-inline int select_columns(const Real *distance, int begin, int stop, Real limit, int n_columns, const Real *const *from,
-                          Real *const *to, int *numbers, int n) {
+inline int select_columns(const double *distance, int begin, int stop, double limit, int n_columns,
+                          const double *const *from, double *const *to, int *numbers, int n) {
     for (int s = begin; s < stop; s += 4) {
         int mask = below(distance + s, limit);
         if (stop - s < 4) mask &= (1 << (stop - s)) - 1;
@@ -293,6 +423,20 @@ inline int select_columns(const Real *distance, int begin, int stop, Real limit,
         const __m128i own = _mm_add_epi32(_mm_set1_epi32(s), _mm_setr_epi32(0, 1, 2, 3));
         store_four(numbers + n, compress(_mm_castsi128_ps(own), mask));
         n += __builtin_popcount(mask);
+    }
+    return n;
+}
+
+inline int select_columns(const float *distance, int begin, int stop, float limit, int n_columns,
+                          const float *const *from, float *const *to, int *numbers, int n) {
+    for (int s = begin; s < stop; s += 8) {
+        int mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(distance + s), _mm256_set1_ps(limit), _CMP_LT_OQ));
+        if (stop - s < 8) mask &= (1 << (stop - s)) - 1;
+        const LanesOfEight chosen(mask);
+        for (int c = 0; c < n_columns; ++c)
+            chosen.put(to[c] + n, _mm256_loadu_ps(from[c] + s));
+        chosen.put(numbers + n, _mm256_add_epi32(_mm256_set1_epi32(s), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+        n += __builtin_popcount(static_cast<unsigned>(mask));
     }
     return n;
 }
@@ -325,21 +469,38 @@ inline void scatter_subtract(int count, const int *index, const Real *x, const R
 
 #else
 
-template <typename Real>
 inline int select_close(const double *packed_positions, const double *center, const int *neighbors, int count,
-                        double limit, int *index, Real *x, Real *y, Real *z, Real *square, double &shortest) {
+                        double limit, int *index, double *x, double *y, double *z, double *square) {
     int n = 0;
     for (int p = 0; p < count; ++p) {
         const double *position = packed_positions + 4 * static_cast<std::size_t>(neighbors[p]);
         const double dx = position[0] - center[0], dy = position[1] - center[1], dz = position[2] - center[2];
         const double d2 = dx * dx + dy * dy + dz * dz;
         index[n] = neighbors[p];
-        x[n] = static_cast<Real>(dx);
-        y[n] = static_cast<Real>(dy);
-        z[n] = static_cast<Real>(dz);
-        square[n] = static_cast<Real>(d2);
-        shortest = d2 < shortest ? d2 : shortest;
+        x[n] = dx;
+        y[n] = dy;
+        z[n] = dz;
+        square[n] = d2;
         n += d2 < limit;
+    }
+    return n;
+}
+
+inline int select_close(const std::int32_t *grid, const std::int32_t *center, const int *neighbors, int count,
+                        float limit, int *index, float *x, float *y, float *z, float *square) {
+    const auto difference = [](std::int32_t a, std::int32_t b) {
+        return static_cast<float>(
+            static_cast<std::int32_t>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b)));
+    };
+    int n = 0;
+    for (int p = 0; p < count; ++p) {
+        const std::int32_t *row = grid + 4 * static_cast<std::size_t>(neighbors[p]);
+        index[n] = neighbors[p];
+        x[n] = difference(row[0], center[0]);
+        y[n] = difference(row[1], center[1]);
+        z[n] = difference(row[2], center[2]);
+        square[n] = x[n] * x[n] + y[n] * y[n] + z[n] * z[n];
+        n += square[n] < limit;
     }
     return n;
 }
