@@ -16,6 +16,7 @@
 #include "modify.h"
 #include "neighbor.h"
 #include "timer.h"
+#include "universe.h"
 #include "update.h"
 #include "utils.h"
 
@@ -130,16 +131,19 @@ void FixPlumed::check_atoms() const {
 }
 
 void FixPlumed::load_kernel(const Settings &settings) {
+    const auto load = [&] {
+        kernel_ = std::make_unique<PlumedKernel>();
+        if (settings.wants_mpi && !kernel_->shares_mpi()) {
+            throw QNEP::PlumedError("mpi yes: the kernel " + kernel_->path() +
+                                    " is not linked with the MPI library of this LAMMPS");
+        }
+    };
     // Rank 0 decides, and its decision holds for all: a file may be missing on another node.
     int choice = 0;  // 0: failed, 1: serial, 2: on all ranks
     std::string failure;
     if (comm->me == 0) {
         try {
-            kernel_ = std::make_unique<PlumedKernel>();
-            if (settings.wants_mpi && !kernel_->shares_mpi()) {
-                throw QNEP::PlumedError("mpi yes: the kernel " + kernel_->path() +
-                                        " is not linked with the MPI library of this LAMMPS");
-            }
+            load();
             choice = settings.wants_mpi ? 2 : 1;
         } catch (const std::exception &reason) {
             failure = reason.what();
@@ -153,7 +157,7 @@ void FixPlumed::load_kernel(const Settings &settings) {
     runs_here_ = comm->me == 0 || shares_mpi_;
     if (shares_mpi_ && comm->me != 0) {
         try {
-            kernel_ = std::make_unique<PlumedKernel>();
+            load();
         } catch (const std::exception &reason) {
             error->one(FLERR, "fix plumed: {}", reason.what());
         }
@@ -231,7 +235,7 @@ void FixPlumed::introduce_run(const Settings &settings) {
     plumed_->send_value("setMDTimeUnits", units_.time);
     plumed_->send_value("setMDChargeUnits", units_.charge);
     if (shares_mpi_) {
-        plumed_->send_value("setMPIComm", world);
+        introduce_ranks();
     }
     plumed_->send("setMDEngine", "LAMMPS");
     plumed_->send_value("setNatoms", n_atoms_);
@@ -240,6 +244,23 @@ void FixPlumed::introduce_run(const Settings &settings) {
     const std::string log = settings.output_file.empty() ? "/dev/null" : settings.output_file;
     plumed_->send("setLogFile", log.c_str());
     plumed_->send("init");
+}
+
+/// Communicators of this simulation and, with several partitions, of the first ranks of all. PLUMED copies them.
+void FixPlumed::introduce_ranks() {
+    if (universe->nworlds > 1) {
+        MPI_Comm first_ranks = MPI_COMM_NULL;
+        MPI_Comm_split(universe->uworld, comm->me == 0 ? 0 : MPI_UNDEFINED, universe->iworld, &first_ranks);
+        plumed_->send_value("GREX setMPIIntracomm", world);
+        if (comm->me == 0) {
+            plumed_->send_value("GREX setMPIIntercomm", first_ranks);
+        }
+        plumed_->send("GREX init");
+        if (comm->me == 0) {
+            MPI_Comm_free(&first_ranks);
+        }
+    }
+    plumed_->send_value("setMPIComm", world);
 }
 
 void FixPlumed::read_instructions(const Settings &settings) {
@@ -306,10 +327,16 @@ void FixPlumed::init() {
 }
 
 void FixPlumed::setup(int vflag) {
+    forget_owners();
+    post_force(vflag);
+}
+
+/// Atoms may have changed their rank and order.
+void FixPlumed::forget_owners() {
     if (requested_) {
         requested_->forget_owners();
     }
-    post_force(vflag);
+    are_indices_new_ = true;
 }
 
 void FixPlumed::min_setup(int vflag) {
@@ -330,8 +357,8 @@ void FixPlumed::reset_dt() {
 void FixPlumed::post_force(int vflag) {
     v_init(vflag);
     outcome_ = Outcome();
-    if (neighbor->ago == 0 && requested_) {  // atoms may have changed their rank and order
-        requested_->forget_owners();
+    if (neighbor->ago == 0) {
+        forget_owners();
     }
     std::string failure;
     bool prepared = false;
@@ -417,9 +444,11 @@ void FixPlumed::gather_from(const double *values, int width, std::vector<double>
 void FixPlumed::pass_positions() {
     const int n_local = atom->nlocal;
     if (shares_mpi_) {
-        global_indices_.resize(n_local);
-        for (int i = 0; i < n_local; ++i) {
-            global_indices_[i] = static_cast<int>(atom->tag[i]) - 1;
+        if (are_indices_new_) {
+            global_indices_.resize(n_local);
+            for (int i = 0; i < n_local; ++i) {
+                global_indices_[i] = static_cast<int>(atom->tag[i]) - 1;
+            }
         }
         return;
     }
@@ -436,7 +465,7 @@ void FixPlumed::pass_positions() {
 
 /// Masses and charges, which PLUMED reads once, at its first step.
 void FixPlumed::pass_constants() {
-    if (has_constants_) {
+    if (shares_mpi_ ? !are_indices_new_ : has_constants_) {
         return;
     }
     const int n_local = atom->nlocal;
@@ -492,8 +521,11 @@ void FixPlumed::calculate() {
     }
     plumed_->send("setBox", box_);
     if (shares_mpi_) {
-        plumed_->send_value("setAtomsNlocal", atom->nlocal);
-        plumed_->send("setAtomsGatindex", global_indices_.data());
+        if (are_indices_new_) {  // all ranks at the same steps: PLUMED's ranks talk about it
+            plumed_->send_value("setAtomsNlocal", atom->nlocal);
+            plumed_->send("setAtomsGatindex", global_indices_.data());
+            are_indices_new_ = false;
+        }
         plumed_->send("setPositions", atom->x[0]);
         plumed_->send("setForces", atom->f[0]);
     } else {

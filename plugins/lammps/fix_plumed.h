@@ -69,6 +69,7 @@ private:
     void load_kernel(const Settings &settings);
     void start_plumed(const Settings &settings);
     void introduce_run(const Settings &settings);
+    void introduce_ranks();
     void read_instructions(const Settings &settings);
     void watch_work();
     void make_energy_computes();
@@ -76,6 +77,7 @@ private:
     void guarded(Action action);
     void stop_with(const std::string &message);
 
+    void forget_owners();
     bool prepare_step();
     void pass_constants();
     void pass_positions();
@@ -91,6 +93,7 @@ private:
     double timestep_ = 0.0;
     bool shares_mpi_ = false;
     bool runs_here_ = false;  // PLUMED lives on this rank
+    bool are_indices_new_ = true;
     std::vector<QNEP::PlumedInstruction> instructions_;
     std::unique_ptr<QNEP::PlumedKernel> kernel_;
     std::unique_ptr<QNEP::Plumed> plumed_;

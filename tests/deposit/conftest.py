@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +66,15 @@ def lammps_program() -> LammpsProgram:
 def run_lammps(tmp_path: Path, lammps_program: LammpsProgram) -> Callable[..., LammpsRun]:
     """Run an input script in the folder of the test."""
 
-    def run(script: str, ranks: int = 1, **environment: str) -> LammpsRun:
+    def run(
+        script: str, ranks: int = 1, arguments: Sequence[str] = (), **environment: str
+    ) -> LammpsRun:
         (tmp_path / "in.lammps").write_text(script)
         command = list(lammps_program.command)
         if ranks > 1:
             command = [mpi_launcher(), "-n", str(ranks), *command]
         finished = subprocess.run(
-            [*command, "-in", "in.lammps"],
+            [*command, "-in", "in.lammps", *arguments],
             cwd=tmp_path,
             env={**os.environ, **lammps_program.environment, **environment},
             capture_output=True,

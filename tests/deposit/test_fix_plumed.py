@@ -8,44 +8,25 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.calculators.lj import LennardJones
-from lammps_inputs import script, write_data
+from lammps_inputs import (
+    BIASED_ENERGY,
+    CELL,
+    DYNAMIC,
+    LJ,
+    N_ATOMS,
+    NVE,
+    STATIC_BIAS,
+    lattice_frame,
+    random_frame,
+    script,
+    write_data,
+)
 from numpy.testing import assert_allclose
 
 from qnep.deposit.ase_plumed import plumed_calculator
 from qnep.deposit.kernel import run_plumed_tool
 
-N_ATOMS = 24
-CELL = np.array([[9.0, 0.0, 0.0], [1.5, 8.5, 0.0], [-1.0, 0.8, 10.0]])  # Å, LAMMPS's orientation
-MASSES = np.where(np.arange(N_ATOMS) % 2 == 0, 22.98977, 18.9984)
-# Distances folded and not, centres with masses, angles, the cell itself, many atoms: all the ways forces, virial and
-# charges go through.
-STATIC_BIAS = """UNITS LENGTH=A ENERGY=eV TIME=ps
-d: DISTANCE ATOMS=1,17
-p: POSITION ATOM=5 NOPBC
-c: COORDINATION GROUPA=1-6 GROUPB=7-24 R_0=3.0
-a: ANGLE ATOMS=3,9,11
-com: COM ATOMS=2-7
-e: DISTANCE ATOMS=com,20 COMPONENTS
-q: DIPOLE GROUP=1-12
-v: VOLUME
-RESTRAINT ARG=d,c,a,e.z AT=2.5,20.0,1.5,0.5 KAPPA=1.3,0.02,0.7,0.4 LABEL=r
-RESTRAINT ARG=v,q,p.x AT=700.0,3.0,1.0 KAPPA=0.0001,0.3,0.2 LABEL=s
-PRINT ARG=r.bias,s.bias FILE=COLVAR FMT=%.15g
-"""
 ROUNDING = 1e-8  # relative; what the three routes print with 15 digits and add in another order
-
-
-def random_frame(seed: int) -> Atoms:
-    generator = np.random.default_rng(seed)
-    positions = generator.random((N_ATOMS, 3)) @ CELL
-    charges = generator.uniform(-1, 1, N_ATOMS)
-    symbols = ["Na", "F"] * (N_ATOMS // 2)
-    atoms = Atoms(symbols, positions, cell=CELL, pbc=True, masses=MASSES)
-    atoms.set_initial_charges(charges)
-    return atoms
-
-
-LJ = "pair_style lj/cut 4.5\npair_modify shift yes\npair_coeff * * 0.01 2.6"
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -122,20 +103,6 @@ def drive(folder: Path, atoms: Atoms) -> dict[str, np.ndarray]:
     }
 
 
-# One that acts on the potential energy as well, which scales every force and the virial of LAMMPS itself.
-BIASED_ENERGY = STATIC_BIAS + "u: ENERGY\nRESTRAINT ARG=u AT=30.0 KAPPA=0.001 LABEL=t\n"
-
-
-def lattice_frame() -> Atoms:
-    """Atoms that do not touch, for a pair potential: a rattled lattice of 3 x 2 x 4 in a tilted cell."""
-    fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in (3, 2, 4)), indexing="ij"), -1)
-    atoms = random_frame(3)
-    atoms.positions = fractions.reshape(-1, 3) @ CELL + np.random.default_rng(3).normal(
-        0, 0.2, (N_ATOMS, 3)
-    )
-    return atoms
-
-
 PRESSURES = ("Pxy", "Pxz", "Pyz", "Pxx", "Pyy", "Pzz")
 PLACES = ((1, 0), (2, 0), (2, 1), (0, 0), (1, 1), (2, 2))  # in the matrix of cell vectors
 
@@ -183,19 +150,6 @@ def test_energy_bias_forces_are_the_derivative_of_the_energy(tmp_path, run_lammp
     energy = run.thermo()["PotEng"][1:].reshape(len(moved), 3)
     forces = [run.dump()[atom - 1, 5] for atom in moved]
     assert_allclose((energy[:, 1] - energy[:, 0]) / (2 * step), forces, rtol=1e-6, atol=1e-7)
-
-
-DYNAMIC = """UNITS LENGTH=A ENERGY=eV TIME=ps
-d: DISTANCE ATOMS=1,17
-c: COORDINATION GROUPA=1-6 GROUPB=7-24 R_0=3.0
-MOVINGRESTRAINT ...
-  ARG=d AT0=3.0 STEP0=0 KAPPA0=0.5  # two points in time
-  AT1=4.0 STEP1=60 LABEL=m
-...
-METAD ARG=c PACE=7 HEIGHT=0.02 SIGMA=0.4 FILE=HILLS LABEL=mt CALC_WORK TEMP=60 BIASFACTOR=8
-PRINT ARG=d,c,m.bias,m.work,mt.bias,mt.work STRIDE=5 FILE=COLVAR FMT=%.12g
-"""
-NVE = "velocity all create 60 4711 loop all\nfix nve all nve\n"
 
 
 @pytest.mark.mpi
