@@ -66,7 +66,8 @@ void interpolate(std::size_t begin, std::size_t end, const double *positions, co
         const double dx = positions[3 * j] - x, dy = positions[3 * j + 1] - y, dz = positions[3 * j + 2] - z;
         const double squared = std::max(dx * dx + dy * dy + dz * dz, smallest_squared);
         const double inverse = 1.0 / std::sqrt(squared);
-        const double place = std::min(squared * inverse * inverse_spacing, double(n_intervals));
+        // In this order what is not a number ends at the last knot.
+        const double place = std::min(double(n_intervals), squared * inverse * inverse_spacing);
         const auto k = static_cast<std::int32_t>(place);
         const double u = place - k;
         const std::int32_t at = 2 * (n_knots * kinds[j] + k);

@@ -96,6 +96,17 @@ def test_a_kept_pair_list_gives_the_charges_of_a_new_one():
             np.testing.assert_allclose(result[name], expected[name], rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_positions_that_are_no_numbers_are_an_error(wrong):
+    """They find their way through the interpolation and the sums to the residual."""
+    system = System(40, seed=1)
+    system.widths[:] = 0.5
+    positions = system.positions.copy()
+    positions[7, 1] = wrong
+    with pytest.raises(_core.ConvergenceError, match="did not converge in 0 iterations"):
+        make_solver(system).solve(*system.arguments(positions), *total_charge(40))
+
+
 def test_error_bound_holds():
     system = System(40, seed=1)
     weights, totals = total_charge(40)
