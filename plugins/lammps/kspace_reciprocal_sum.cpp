@@ -19,9 +19,6 @@ namespace {
 // A box length may change by this much before the mesh is chosen anew.
 constexpr double largest_strain = 0.1;
 
-// Stands in for a charge of exactly zero, by which the energy of the atom could not be divided to get its potential.
-constexpr double tiny_charge = 1.0e-40;
-
 // From this accuracy on stencils of order 6, the fastest above it, need much larger meshes than those of order 7.
 constexpr double high_accuracy = 1.0e-6;
 
@@ -65,10 +62,13 @@ KSpaceReciprocalSum::KSpaceReciprocalSum(LAMMPS *lammps, const QNEPSettings &set
 
 KSpaceReciprocalSum::~KSpaceReciprocalSum() = default;
 
+std::string KSpaceReciprocalSum::style() const {
+    return settings_.kspace == KSpaceMethod::ewald ? "ewald" : "pppm";
+}
+
 void KSpaceReciprocalSum::create_solver() {
-    const std::string style = settings_.kspace == KSpaceMethod::ewald ? "ewald" : "pppm";
     int suffix_flag = 0;
-    solver_.reset(lammps_->force->new_kspace(style, 0, suffix_flag));
+    solver_.reset(lammps_->force->new_kspace(style(), 0, suffix_flag));
     is_ready_ = false;
     std::string accuracy = fmt::format("{:.17g}", settings_.kspace_accuracy);
     char *arguments[] = {accuracy.data()};
@@ -132,7 +132,21 @@ void KSpaceReciprocalSum::follow_domains() {
     MPI_Allreduce(MPI_IN_PLACE, &has_moved, 1, MPI_INT, MPI_MAX, lammps_->world);
     subdomain_ = subdomain;
     if (has_moved && is_ready_) {
-        solver_->reset_grid();
+        spread_mesh();
+    }
+}
+
+void KSpaceReciprocalSum::spread_mesh() {
+    solver_->reset_grid();
+}
+
+void KSpaceReciprocalSum::set_charge_sums() {
+    solver_->qsum_qsq(0);
+}
+
+void KSpaceReciprocalSum::require_solver() {
+    if (!solver_ || (has_new_cell_ && has_outgrown_mesh())) {
+        create_solver();
     }
 }
 
@@ -146,7 +160,7 @@ void KSpaceReciprocalSum::prepare_solver() {
         solver_->setup();
     }
     has_new_cell_ = false;
-    solver_->qsum_qsq(0);
+    set_charge_sums();
 }
 
 void KSpaceReciprocalSum::lend_charges(int n, const double *charges) {
@@ -169,9 +183,7 @@ void KSpaceReciprocalSum::lend_forces(int n, double *forces) {
 
 double KSpaceReciprocalSum::compute(int n, const double * /*positions*/, const double *charges,
                                     const qnep::ReciprocalOutput &output) {
-    if (!solver_ || (has_new_cell_ && has_outgrown_mesh())) {
-        create_solver();
-    }
+    require_solver();
     lend_charges(n, charges);
     lend_forces(n, output.forces);
     {
@@ -185,16 +197,22 @@ double KSpaceReciprocalSum::compute(int n, const double * /*positions*/, const d
     return take_energies(n, output);
 }
 
-/// LAMMPS subtracts from each energy the charge's own Gaussian and the uniform background; both are put back.
-double KSpaceReciprocalSum::take_energies(int n, const qnep::ReciprocalOutput &output) const {
+double KSpaceReciprocalSum::own_gaussian() const {
+    return qnep::coulomb_constant * alpha_ / std::sqrt(qnep::pi);
+}
+
+double KSpaceReciprocalSum::background() const {
     const double *lengths = lammps_->domain->prd;
     const double volume = lengths[0] * lengths[1] * lengths[2] * settings_.slab_factor;
-    const double own_gaussian = qnep::coulomb_constant * alpha_ / std::sqrt(qnep::pi);
-    const double background =
-        qnep::coulomb_constant * qnep::pi * settings_.total_charge / (2.0 * alpha_ * alpha_ * volume);
+    return qnep::coulomb_constant * qnep::pi * settings_.total_charge / (2.0 * alpha_ * alpha_ * volume);
+}
+
+/// LAMMPS subtracts from each energy the charge's own Gaussian and the uniform background; both are put back.
+double KSpaceReciprocalSum::take_energies(int n, const qnep::ReciprocalOutput &output) const {
+    const double per_square = own_gaussian(), per_charge = background();
     double energy = 0.0;
     for (int i = 0; i < n; ++i) {
-        const double site_energy = solver_->eatom[i] + (own_gaussian * charges_[i] + background) * charges_[i];
+        const double site_energy = solver_->eatom[i] + (per_square * charges_[i] + per_charge) * charges_[i];
         energy += site_energy;
         if (output.site_energies != nullptr) {
             output.site_energies[i] += site_energy;

@@ -31,10 +31,33 @@ public:
     std::string describe() const override;
     double memory_usage() const;
 
-private:
+protected:
+    /// Name of the solver in LAMMPS.
+    virtual std::string style() const;
+    /// Sums over the charges that the solver keeps; of all ranks.
+    virtual void set_charge_sums();
+    /// Spreads the mesh over the ranks as the box is now.
+    virtual void spread_mesh();
     void create_solver();
+    /// Makes the solver if there is none for the box of now.
+    void require_solver();
+    /// Within a loan of charges and forces, before the solver computes.
     void prepare_solver();
     void start_solver();
+    double own_gaussian() const;  // energy of a unit charge's own Gaussian, eV/e^2
+    double background() const;    // energy of a unit charge with the uniform background, eV/e
+
+    // Stands in for a charge of exactly zero, by which the energy of the atom could not be divided to get its
+    // potential.
+    static constexpr double tiny_charge = 1.0e-40;
+
+    LAMMPS *lammps_;
+    QNEPSettings settings_;
+    std::unique_ptr<KSpace> solver_;
+    std::array<double, 3> lengths_at_start_{};
+    bool is_ready_ = false;
+
+private:
     void follow_domains();
     bool has_outgrown_mesh() const;
     void lend_charges(int n, const double *charges);
@@ -42,14 +65,9 @@ private:
     double take_energies(int n, const qnep::ReciprocalOutput &output) const;
     void take_virials(int n, const qnep::ReciprocalOutput &output) const;
 
-    LAMMPS *lammps_;
-    QNEPSettings settings_;
     double alpha_;
-    std::unique_ptr<KSpace> solver_;
-    bool is_ready_ = false;
     bool has_new_cell_ = true;
     qnep::Cell cell_{};
-    std::array<double, 3> lengths_at_start_{};
     std::array<double, 6> subdomain_{};  // bounds as fractions of the box
     std::vector<double> charges_;        // [n]
     std::vector<double> unused_forces_;  // [n][3]

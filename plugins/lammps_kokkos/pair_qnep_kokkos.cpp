@@ -86,17 +86,27 @@ PairQNEPKokkos<DeviceType>::PairQNEPKokkos(LAMMPS *lammps): PairQNEP(lammps) {
     datamask_modify = F_MASK | Q_MASK | ENERGY_MASK | VIRIAL_MASK;
 }
 
-/// The keywords of the host style; `precision mixed` is another name of its `precision single`.
+/// The keywords of the host style, with `precision mixed` as another name of its `precision single`; and `kspace_on`.
 template <class DeviceType>
 void PairQNEPKokkos<DeviceType>::settings(int narg, char **arg) {
     std::vector<char *> words(arg, arg + narg);
     std::string single = "single";
+    mesh_on_device_ = true;
+    const auto is_kspace_on = [](const char *word) { return std::strcmp(word, "kspace_on") == 0; };
+    for (auto word = words.begin(); (word = std::find_if(word, words.end(), is_kspace_on)) != words.end();) {
+        const std::string value = word + 1 == words.end() ? "nothing" : word[1];
+        if (value != "device" && value != "host") {
+            error->all(FLERR, "pair_style qnep/kk, keyword kspace_on: wanted device or host, got {}", value);
+        }
+        mesh_on_device_ = value == "device";
+        word = words.erase(word, word + 2);
+    }
     for (std::size_t k = 1; k < words.size(); ++k) {
         if (std::strcmp(words[k - 1], "precision") == 0 && std::strcmp(words[k], "mixed") == 0) {
             words[k] = single.data();
         }
     }
-    PairQNEP::settings(narg, words.data());
+    PairQNEP::settings(static_cast<int>(words.size()), words.data());
 }
 
 template <class DeviceType>
@@ -112,12 +122,14 @@ void PairQNEPKokkos<DeviceType>::init_style() {
                           "neigh half");
     }
     PairQNEP::init_style();
-    // The mesh of LAMMPS works on the host, but DomainKokkos makes its fractional coordinates on the device.
+    // DomainKokkos makes the fractional coordinates that a mesh works with on the device, whoever asks.
+    constexpr bool works_on_device = std::is_same_v<DeviceType, LMPDeviceType>;
     constexpr bool shares_memory =
-        Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename DeviceType::memory_space>::accessible;
-    if (!shares_memory && domain->triclinic != 0 && has_charges() && settings_.kspace == KSpaceMethod::pppm) {
-        error->all(FLERR, "pair_style qnep/kk on a device with its own memory: wanted kspace ewald or direct in a "
-                          "triclinic box, got kspace pppm");
+        Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename LMPDeviceType::memory_space>::accessible;
+    const bool has_mesh_on_host = settings_.kspace == KSpaceMethod::pppm && !(works_on_device && has_mesh_on_device());
+    if (!shares_memory && domain->triclinic != 0 && has_charges() && has_mesh_on_host) {
+        error->all(FLERR, "pair_style qnep/kk with a device that has its own memory: wanted the mesh on the device, "
+                          "kspace ewald or kspace direct in a triclinic box, got kspace pppm on the host");
     }
     NeighRequest *request = neighbor->find_request(this);
     constexpr bool is_device = std::is_same_v<DeviceType, LMPDeviceType>;
@@ -134,8 +146,11 @@ void PairQNEPKokkos<DeviceType>::make_device_models() {
         DeviceModel made;
         made.evaluation = qnep::make_device_evaluation<DeviceType>(model->model(), settings_.potential.precision,
                                                                    settings_.potential.temperature);
-        if (model->model().has_charges()) {
-            made.reciprocal_sum = make_reciprocal_sum(lmp, settings_, model->model().ewald_alpha());
+        if (model->model().has_charges() && has_mesh_on_device()) {
+            made.device_sum =
+                std::make_unique<DeviceReciprocalSum<DeviceType>>(lmp, settings_, model->model().ewald_alpha());
+        } else if (model->model().has_charges()) {
+            made.host_sum = make_reciprocal_sum(lmp, settings_, model->model().ewald_alpha());
         }
         const std::vector<int> &types = model->neighbors().type_map();
         made.type_map = Kokkos::View<int *, DeviceType>("qnep:type_map", types.size());
@@ -280,6 +295,7 @@ bool PairQNEPKokkos<DeviceType>::neutralize(const qnep::DeviceAtoms<DeviceType> 
     const double shift = (settings_.total_charge - all[0]) / totals.n_atoms;
     qnep::shift_charges<DeviceType>(atoms, shift, charges_.template view<DeviceType>());
     const double mean_square = (all[1] + 2.0 * shift * all[0]) / totals.n_atoms + shift * shift;
+    totals.square_charge = mean_square * totals.n_atoms;
     return mean_square > negligible_square_charge;
 }
 
@@ -289,10 +305,30 @@ void PairQNEPKokkos<DeviceType>::share_charges() {
     charges_.template sync<DeviceType>();
 }
 
-/// The solver works on the host, with positions and charges of the owned atoms.
 template <class DeviceType>
 void PairQNEPKokkos<DeviceType>::add_reciprocal_sum(const DeviceModel &model, bool wants_virial,
                                                     bool wants_atom_virials, Totals &totals) {
+    if (!model.device_sum) {
+        add_reciprocal_sum_of_host(model, wants_virial, wants_atom_virials, totals);
+        return;
+    }
+    model.device_sum->set_cell(cell_of(*domain));
+    const auto sums =
+        model.device_sum->compute_on_device(atom->nlocal, charges_.template view<DeviceType>(), settings_.total_charge,
+                                            totals.square_charge, results_, wants_virial, wants_atom_virials);
+    totals.coulomb_energy += sums.energy;
+    for (int d = 0; d < 3; ++d) {
+        totals.mesh_force[d] += sums.force[d];
+    }
+    for (int c = 0; c < 6 && comm->me == 0; ++c) {
+        totals.virial[c] += sums.virial[c];
+    }
+}
+
+/// With positions and charges of the owned atoms.
+template <class DeviceType>
+void PairQNEPKokkos<DeviceType>::add_reciprocal_sum_of_host(const DeviceModel &model, bool wants_virial,
+                                                            bool wants_atom_virials, Totals &totals) {
     const int n = atom->nlocal;
     const auto charges = on_host(charges_.template view<DeviceType>(), n);
     const auto energies = on_host(results_.coulomb_energies, n);
@@ -308,8 +344,8 @@ void PairQNEPKokkos<DeviceType>::add_reciprocal_sum(const DeviceModel &model, bo
     output.virial = wants_virial ? whole_virial : nullptr;
     output.atom_virials = wants_atom_virials ? (n > 0 ? virials.data() : no_virials) : nullptr;
     atomKK->sync(Host, X_MASK | TYPE_MASK);
-    model.reciprocal_sum->set_cell(cell_of(*domain));
-    model.reciprocal_sum->compute(n, n > 0 ? &atom->x[0][0] : nullptr, charges.data(), output);
+    model.host_sum->set_cell(cell_of(*domain));
+    model.host_sum->compute(n, n > 0 ? &atom->x[0][0] : nullptr, charges.data(), output);
     for (int i = 0; i < n; ++i) {
         totals.coulomb_energy += energies(i);
         for (int d = 0; d < 3; ++d) {

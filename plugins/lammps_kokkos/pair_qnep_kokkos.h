@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "device_evaluation.h"
+#include "device_reciprocal_sum.h"
 
 #include "kokkos_base.h"
 #include "kokkos_type.h"
@@ -44,7 +45,9 @@ private:
 
     struct DeviceModel {
         std::unique_ptr<qnep::DeviceEvaluation<DeviceType>> evaluation;
-        std::unique_ptr<qnep::ReciprocalSum> reciprocal_sum;
+        // One of them, for models with charges.
+        std::unique_ptr<DeviceReciprocalSum<DeviceType>> device_sum;
+        std::unique_ptr<qnep::ReciprocalSum> host_sum;
         Kokkos::View<int *, DeviceType> type_map;  // [n_types + 1]
     };
 
@@ -53,6 +56,7 @@ private:
         double site_energy = 0.0, coulomb_energy = 0.0;  // eV
         double virial[6] = {};                           // eV
         double n_atoms = 0.0;                            // of all processes
+        double square_charge = 0.0;                      // e^2, of all processes
         double mesh_force[3] = {};                       // eV/Å, this process's
     };
 
@@ -65,6 +69,8 @@ private:
     /// Shifts the charges to the total charge; false if all are zero.
     bool neutralize(const qnep::DeviceAtoms<DeviceType> &atoms, const qnep::NetworkSums &sums, Totals &totals);
     void add_reciprocal_sum(const DeviceModel &model, bool wants_virial, bool wants_atom_virials, Totals &totals);
+    void add_reciprocal_sum_of_host(const DeviceModel &model, bool wants_virial, bool wants_atom_virials,
+                                    Totals &totals);
     void add_charge_response(const DistributedModel::ChargeResponse &response);
     /// Derivatives without their mean and forces without the net force of the mesh.
     void remove_means(const qnep::DeviceAtoms<DeviceType> &atoms, const Totals &totals);
@@ -78,7 +84,10 @@ private:
     void keep_driving_results();
     std::vector<int> elements_of_driving_model();
 
+    bool has_mesh_on_device() const { return mesh_on_device_ && settings_.kspace == KSpaceMethod::pppm; }
+
     std::vector<DeviceModel> device_models_;
+    bool mesh_on_device_ = true;  // keyword kspace_on
     qnep::DeviceResults<DeviceType> results_;
     Kokkos::View<double *[4], Kokkos::LayoutRight, DeviceType> packed_;  // [n_total]
     Kokkos::DualView<double *, DeviceType> charges_;                     // [n_total], e

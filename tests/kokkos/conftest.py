@@ -76,6 +76,8 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
             "LAMMPS_PLUGIN_PATH": kokkos_build.plugins,
             "OMP_NUM_THREADS": "1",
             "OMP_PROC_BIND": "false",
+            # Threads that spin at each of many barriers take hours on a machine that is busy otherwise.
+            "OMP_WAIT_POLICY": "passive",
         }
         status, screen = run_to_end(command, tmp_path, environment, TIME_LIMIT)
         return Run(status, screen, tmp_path)

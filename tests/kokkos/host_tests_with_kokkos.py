@@ -27,7 +27,8 @@ def wrapper() -> str:
     path = Path(tempfile.mkdtemp(prefix="qnep-kokkos-")) / "lmp"
     path.write_text(
         "#!/bin/sh\n"
-        f"export OMP_PROC_BIND=false LAMMPS_PLUGIN_PATH={shlex.quote(build.plugins)}\n"
+        "export OMP_PROC_BIND=false OMP_WAIT_POLICY=passive\n"
+        f"export LAMMPS_PLUGIN_PATH={shlex.quote(build.plugins)}\n"
         f'exec {shlex.quote(build.lmp)} {shlex.join(build.options)} "$@"\n'
     )
     path.chmod(0o755)

@@ -32,6 +32,11 @@ WRONG: dict[str, tuple[dict, list[str], str]] = {
         ON,
         "keyword precision: wanted double or single, got half",
     ),
+    "place of the mesh": (
+        {"style": "qnep kspace pppm 1e-4 kspace_on gpu"},
+        ON,
+        "qnep/kk, keyword kspace_on: wanted device or host, got gpu",
+    ),
     "second k-space": (
         {"after": "set type 1 charge 0.1\nset type 2 charge -0.1\nkspace_style pppm 1e-5"},
         ON,

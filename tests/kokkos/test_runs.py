@@ -77,6 +77,28 @@ def test_changing_box_and_minimizer(run, tmp_path):
     np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_mesh_follows_the_box_and_its_parts(n_ranks, run, tmp_path):
+    """A box that grows by more than a tenth gets another mesh; parts of the box that move share it out anew."""
+    write_system(tmp_path, 60, (9.0, 9.0, 12.0), 0.0, charge_mode=2, **SOFT)
+    script = (
+        start("qnep kspace pppm 1e-4")
+        + "fix 1 all nve\nfix 2 all balance 2 1.0 shift z 5 1.0\n"
+        + "fix 3 all deform 1 x scale 1.25 remap x\nrun 6\n"
+        + TABLE
+    )
+    tables, meshes = [], []
+    for kokkos in (False, True):
+        done = run(script, kokkos, n_ranks)
+        assert done.status == 0, done.screen
+        tables.append(done.table())
+        meshes.append([line.split() for line in done.screen.splitlines() if "  grid = " in line])
+    assert len({tuple(words) for words in meshes[0]}) > 1
+    assert {tuple(words) for words in meshes[1]} == {tuple(words) for words in meshes[0]}
+    np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
+
+
 COMMITTEE = """
 velocity all create 300 7 loop geom
 fix dynamics all nve

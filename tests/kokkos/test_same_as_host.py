@@ -54,6 +54,23 @@ def test_solvers_of_lammps(style, n_ranks, evaluate, tmp_path):
     assert_same(evaluate, style, n_ranks=n_ranks)
 
 
+@pytest.mark.parametrize("place", ["device", "host"])
+def test_place_of_the_mesh(place, evaluate, tmp_path):
+    """The keyword, which only the Kokkos style has; with per-atom virials, a total charge and a sheared cell."""
+    write_system(tmp_path, charge_mode=1)
+    style, coefficients = "qnep kspace pppm 1e-6 charge 0.5", f"nep.txt {ELEMENTS}"
+    wanted = evaluate(style, coefficients, kokkos=False)
+    found = evaluate(f"{style} kspace_on {place}", coefficients)
+    assert ("PPPM Kokkos initialization" in found["screen"]) == (place == "device")
+    assert "PPPM initialization" in wanted["screen"]
+    for name in RESULTS:
+        scale = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(
+            found[name], wanted[name], rtol=0, atol=ROUNDING * scale, err_msg=name
+        )
+    assert found["charges"].sum() == pytest.approx(0.5, abs=1e-10)
+
+
 def test_slab(evaluate, tmp_path):
     write_system(tmp_path, charge_mode=1, tilt=0.0)
     assert_same(evaluate, "qnep kspace pppm 1e-6 slab 3.0", boundary="p p f")
