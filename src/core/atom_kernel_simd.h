@@ -77,6 +77,11 @@ class alignas(128) SimdAtomKernel final : public AtomKernel {
 #else
     static constexpr bool has_many_registers = false;
 #endif
+#if defined(__AVX2__)
+    static constexpr bool broadcasts_are_cheap = true;  // from memory, in one instruction
+#else
+    static constexpr bool broadcasts_are_cheap = false;
+#endif
 
 public:
     explicit SimdAtomKernel(const KernelModel<Real> &model): m_(model) {
@@ -363,9 +368,10 @@ private:
             az_[pad] = Real(1);
             angular_distance_[pad] = Real(far);
         }
-        stride_ = round_up(n, W) + W;  // room for a vector behind the last neighbour
-        const std::size_t rows = n_lm + 2 * m_.n_angular;
-        harmonics_ = angular_memory_.reserve(rows * stride_ + 2 * W);
+        stride_ = round_up(n, W) + W;                          // room for a vector behind the last neighbour
+        const std::size_t rows = n_lm + 2 * m_.n_angular + W;  // W more may be read
+        values_by_neighbor_ = angular_memory_.reserve((rows + W) * stride_ + 2 * W);
+        harmonics_ = values_by_neighbor_ + static_cast<std::size_t>(W) * stride_;
         radial_values_ = harmonics_ + static_cast<std::size_t>(n_lm) * stride_;
         radial_slopes_ = radial_values_ + static_cast<std::size_t>(m_.n_angular) * stride_;
     }
@@ -604,28 +610,54 @@ private:
         }
     }
 
+    // s[lm][n] by vectors over n where these are filled, else by vectors over neighbours.
     void angular_sums() {
         int n = 0;
-        if constexpr (has_many_registers) {
-            // A block of eight may run over the last row: what it writes there is read by nobody.
-            for (; n + 8 <= (is_single ? round_up(m_.n_angular, 2) : m_.n_angular); n += 8)
-                sums_of_all_harmonics<8, 3>(n);
+        for (; broadcasts_are_cheap && m_.n_angular - n > W / 4; n += W) {
+            transpose_radial_values(n);
+            constexpr int block = has_many_registers ? 24 : 12;
+            int lm = 0;
+            for (; lm + block <= n_lm; lm += block)
+                sums_over_neighbors<block>(n, lm);
+            constexpr int rest = n_lm % block;
+            if constexpr (rest > 0) sums_over_neighbors<rest>(n, lm);
         }
         for (; n + 4 <= m_.n_angular; n += 4)
-            sums_of_all_harmonics<4, has_many_registers ? 6 : 3>(n);
-        switch (m_.n_angular - n) {
-        case 3:
-            sums_of_all_harmonics<3, 4>(n);
-            break;
-        case 2:
+            sums_of_all_harmonics<4, 3>(n);
+        if (n + 2 <= m_.n_angular) {
             sums_of_all_harmonics<2, 6>(n);
-            break;
-        case 1:
-            sums_of_all_harmonics<1, 8>(n);
-            break;
-        default:
-            break;
+            n += 2;
         }
+        if (n < m_.n_angular) sums_of_all_harmonics<1, 8>(n);
+    }
+
+    // g_n of W successive n, neighbour by neighbour. Rows behind the last n are read, but their sums by nobody.
+    void transpose_radial_values(int n) {
+        const Real *g = radial_values_ + static_cast<std::size_t>(n) * stride_;
+        for (int s = 0; s < n_angular_slots_; s += W) {
+            V rows[W];
+            for (int i = 0; i < W; ++i)
+                rows[i] = load(g + i * stride_ + s);
+            transpose(rows);
+            for (int i = 0; i < W; ++i)
+                store(values_by_neighbor_ + (s + i) * W, rows[i]);
+        }
+    }
+
+    // A block of sums for W successive n, its accumulators in registers.
+    template <int lm_count>
+    void sums_over_neighbors(int n, int lm) {
+        V sum[lm_count] = {};
+        const Real *harmonic = harmonics_ + static_cast<std::size_t>(lm) * stride_;
+        const Real *values = values_by_neighbor_;
+        for (int s = 0; s < n_angular_slots_; ++s, ++harmonic, values += W) {
+            const V value = load(values);
+            for (int l = 0; l < lm_count; ++l)
+                sum[l] += harmonic[l * stride_] * value;
+        }
+        Real *to = sums_.get() + static_cast<std::size_t>(lm) * n_stride_ + n;
+        for (int l = 0; l < lm_count; ++l)
+            store(to + l * n_stride_, sum[l]);
     }
 
     template <int n_count, int lm_count>
@@ -655,16 +687,16 @@ private:
             }
         }
         Real *to = sums_.get() + static_cast<std::size_t>(lm) * n_stride_ + n;
-        if constexpr (n_count % 4 == 0) {
+        if constexpr (n_count == 4) {
             for (int l = 0; l < lm_count; ++l)
-                sum_each<n_count, Real>(sum + n_count * l, to + l * n_stride_);
-        } else {
-            Real values[size];
-            sum_each<size, Real>(sum, values);
-            for (int l = 0; l < lm_count; ++l) {
-                for (int i = 0; i < n_count; ++i)
-                    to[l * n_stride_ + i] = values[l * n_count + i];
-            }
+                sum_each<4, Real>(sum + 4 * l, to + l * n_stride_);
+            return;
+        }
+        Real values[size];
+        sum_each<size, Real>(sum, values);
+        for (int l = 0; l < lm_count; ++l) {
+            for (int i = 0; i < n_count; ++i)
+                to[l * n_stride_ + i] = values[l * n_count + i];
         }
     }
 
@@ -955,6 +987,7 @@ private:
     Real *argument_ = nullptr, *cutoff_value_ = nullptr, *cutoff_slope_ = nullptr;
     Real *ax_ = nullptr, *ay_ = nullptr, *az_ = nullptr, *angular_distance_ = nullptr;
     Real *harmonics_ = nullptr, *radial_values_ = nullptr, *radial_slopes_ = nullptr;  // [lm or n][slot]
+    Real *values_by_neighbor_ = nullptr;                                               // [slot][W of n]
 
     Scratch<Real> radial_sums_;             // [t][k]
     Scratch<Real> sums_, sum_derivatives_;  // [lm][n]

@@ -42,7 +42,7 @@ ReciprocalCell::ReciprocalCell(const Cell &cell) {
 namespace {
 
 // M_1 = 1 on [0, 1); M_p(u) = u/(p-1) M_{p-1}(u) + (p-u)/(p-1) M_{p-1}(u-1), as polynomials of x in u = x + j.
-SplineTable make_spline_table(int order) {
+SplineTable<double> make_spline_table(int order) {
     std::vector<std::vector<double>> pieces = {{1.0}};  // [j][power of x]
     for (int p = 2; p <= order; ++p) {
         std::vector<std::vector<double>> next(p, std::vector<double>(p, 0.0));
@@ -60,7 +60,7 @@ SplineTable make_spline_table(int order) {
         }
         pieces = next;
     }
-    SplineTable table{};
+    SplineTable<double> table{};
     for (int t = 0; t < order; ++t) {
         for (int m = 0; m < order; ++m)
             table.value[m][t] = pieces[order - 1 - t][m];
@@ -72,26 +72,41 @@ SplineTable make_spline_table(int order) {
 
 }  // namespace
 
-const SplineTable &spline_table(int order) {
-    static const std::vector<SplineTable> tables = [] {
-        std::vector<SplineTable> all;
-        for (int p = spline_order_min; p <= spline_order_max; ++p)
-            all.push_back(make_spline_table(p));
+template <typename Real>
+const SplineTable<Real> &spline_table(int order) {
+    static const std::vector<SplineTable<Real>> tables = [] {
+        std::vector<SplineTable<Real>> all;
+        for (int p = spline_order_min; p <= spline_order_max; ++p) {
+            const SplineTable<double> exact = make_spline_table(p);
+            SplineTable<Real> table;
+            for (int m = 0; m < spline_order_max; ++m) {
+                std::copy_n(exact.value[m], 8, table.value[m]);
+                std::copy_n(exact.derivative[m], 8, table.derivative[m]);
+            }
+            all.push_back(table);
+        }
         return all;
     }();
     return tables.at(order - spline_order_min);
 }
 
-const ElectrostaticsKernels &electrostatics_kernels() {
+template const SplineTable<double> &spline_table<double>(int order);
+template const SplineTable<float> &spline_table<float>(int order);
+
+template <typename Real>
+const ElectrostaticsKernels<Real> &electrostatics_kernels() {
 #if defined(__x86_64__) || defined(_M_X64)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512bw")) {
-        return electrostatics_avx512::kernels();
+        return electrostatics_avx512::kernels(Real{});
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return electrostatics_avx2::kernels();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return electrostatics_avx2::kernels(Real{});
 #endif
-    return electrostatics_sse2::kernels();
+    return electrostatics_sse2::kernels(Real{});
 }
+
+template const ElectrostaticsKernels<double> &electrostatics_kernels<double>();
+template const ElectrostaticsKernels<float> &electrostatics_kernels<float>();
 
 void check_reciprocal_arguments(double alpha, int n_threads) {
     if (!(alpha > 0.0) || !std::isfinite(alpha)) {
@@ -118,9 +133,11 @@ bool ewald_is_faster(double alpha, int n, const Cell &cell, double accuracy) {
 }
 
 std::unique_ptr<ReciprocalSum> make_reciprocal_sum(double alpha, int n, const Cell &cell, double accuracy,
-                                                   int n_threads, DomainSum domain_sum) {
-    if (ewald_is_faster(alpha, n, cell, accuracy)) return make_ewald(alpha, n_threads, std::move(domain_sum));
-    return make_pppm(alpha, accuracy, n_threads, std::move(domain_sum));
+                                                   int n_threads, DomainSum domain_sum, Precision precision) {
+    if (ewald_is_faster(alpha, n, cell, accuracy)) {
+        return make_ewald(alpha, n_threads, std::move(domain_sum), precision);
+    }
+    return make_pppm(alpha, accuracy, n_threads, std::move(domain_sum), precision);
 }
 
 }  // namespace qnep

@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "precision.h"
+
 namespace qnep {
 
 /// Cell vectors as rows, Å.
@@ -38,7 +40,10 @@ using DomainSum = std::function<void(int n, double *values)>;
 
 /// Plain sum over the half space |k| < 2 pi alpha. With a `domain_sum` each domain passes its own atoms to `compute`,
 /// which sums the structure factors over the domains; energy and virial are then those of the whole system.
-std::unique_ptr<ReciprocalSum> make_ewald(double alpha, int n_threads, DomainSum domain_sum = {});
+/// In single precision the sums over 64 atoms and those over the vectors are; what is summed further is not. Forces are
+/// then off by some 1e-6 of the larger ones.
+std::unique_ptr<ReciprocalSum> make_ewald(double alpha, int n_threads, DomainSum domain_sum = {},
+                                          Precision precision = Precision::double_precision);
 
 /// Particle mesh with B-splines: one real transform forward and one back (six more back for atom virials).
 ///
@@ -52,14 +57,17 @@ std::unique_ptr<ReciprocalSum> make_ewald(double alpha, int n_threads, DomainSum
 /// Forces are the exact gradient of the mesh energy; hence they do not add up to zero exactly, but to about the
 /// accuracy times the square root of the number of atoms. The virial is the exact derivative at fixed mesh. The
 /// result does not depend on the number of threads. With a `domain_sum` each domain passes its own atoms, the mesh is
-/// summed over the domains and transformed by each of them.
-std::unique_ptr<ReciprocalSum> make_pppm(double alpha, double accuracy, int n_threads, DomainSum domain_sum = {});
+/// summed over the domains and transformed by each of them. In single precision the mesh is; its rounding, some 1e-6 of
+/// the larger forces, comes on top of `accuracy`.
+std::unique_ptr<ReciprocalSum> make_pppm(double alpha, double accuracy, int n_threads, DomainSum domain_sum = {},
+                                         Precision precision = Precision::double_precision);
 
 /// Whether the plain sum is expected to take less time than the mesh, from measured costs of their parts.
 bool ewald_is_faster(double alpha, int n, const Cell &cell, double accuracy);
 
 /// The faster of the two for `n` atoms in such a cell.
 std::unique_ptr<ReciprocalSum> make_reciprocal_sum(double alpha, int n, const Cell &cell, double accuracy,
-                                                   int n_threads, DomainSum domain_sum = {});
+                                                   int n_threads, DomainSum domain_sum = {},
+                                                   Precision precision = Precision::double_precision);
 
 }  // namespace qnep

@@ -50,16 +50,40 @@ inline double ewald_weight(double k_squared, double alpha, double volume) {
     return 4.0 * pi / volume * std::exp(-k_squared / (4.0 * alpha * alpha)) / k_squared;
 }
 
-/// Factor of one reciprocal vector in the virial: delta_ab - (1/(2 alpha^2) + 2/k^2) k_a k_b, row-major.
+/// 1/(2 alpha^2) + 2/k^2, of which the virial of one reciprocal vector is made.
+inline double virial_scale(double k_squared, double alpha) {
+    return 0.5 / (alpha * alpha) + 2.0 / k_squared;
+}
+
+/// Factor of one reciprocal vector in the virial: delta_ab - virial_scale k_a k_b, row-major.
 inline std::array<double, 9> virial_factor(const std::array<double, 3> &k, double alpha) {
-    const double k_squared = k[0] * k[0] + k[1] * k[1] + k[2] * k[2];
-    const double scale = 0.5 / (alpha * alpha) + 2.0 / k_squared;
+    const double scale = virial_scale(k[0] * k[0] + k[1] * k[1] + k[2] * k[2], alpha);
     std::array<double, 9> factor;
     for (int a = 0; a < 3; ++a) {
         for (int b = 0; b < 3; ++b)
             factor[3 * a + b] = (a == b ? 1.0 : 0.0) - scale * k[a] * k[b];
     }
     return factor;
+}
+
+/// Adds power times virial_factor of one vector, as seven sums: the trace's unit part, then xx, yy, zz, xy, xz, yz.
+inline void add_virial_of_wave(double power, double scaled_power, const std::array<double, 3> &k,
+                               std::array<double, 7> &sums) {
+    const double x = scaled_power * k[0], y = scaled_power * k[1];
+    sums[0] += power;
+    sums[1] -= x * k[0];
+    sums[2] -= y * k[1];
+    sums[3] -= scaled_power * k[2] * k[2];
+    sums[4] -= x * k[1];
+    sums[5] -= x * k[2];
+    sums[6] -= y * k[2];
+}
+
+/// virial += scale times the tensor of these sums.
+inline void add_virial_sums(double scale, const std::array<double, 7> &sums, double *virial) {
+    constexpr int places[9] = {1, 4, 5, 4, 2, 6, 5, 6, 3};
+    for (int c = 0; c < 9; ++c)
+        virial[c] += scale * (sums[places[c]] + (c % 4 == 0 ? sums[0] : 0.0));
 }
 
 /// The six different components of a symmetric 3x3 tensor in row-major order, and where each one goes.

@@ -6,6 +6,7 @@
 
 #include <unsupported/Eigen/FFT>
 
+#include "constants.h"
 #include "electrostatics_kernels.h"
 #include "parallel.h"
 #include "simd.h"
@@ -16,15 +17,48 @@ extern template class std::vector<int>;
 namespace qnep::QNEP_SIMD_NAMESPACE {
 namespace {
 
-using Vector = VectorOf<double>;
-constexpr int width = Simd<double>::width;
-
 // ---------------------------------------------------------------------------------------------------------- Ewald
 
-void powers_of_axis(int n_max, double *cosines, double *sines) {
+// cos and sin of 2 pi x: the nearest quarter turn, and Taylor polynomials below 1e-16 for the rest |delta| <= pi/4.
+inline void cosine_and_sine(VectorOf<double> x, VectorOf<double> &cosine, VectorOf<double> &sine) {
+    constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52: rounds to whole numbers
+    using V = VectorOf<double>;
+    x -= (x + magic) - magic;
+    const V quarter = (4.0 * x + magic) - magic;
+    const V delta = (x - 0.25 * quarter) * (2.0 * pi);
+    const V square = delta * delta;
+    V s = square * (1.0 / 355687428096000.0) - (1.0 / 1307674368000.0);
+    for (double coefficient :
+         {1.0 / 6227020800.0, -1.0 / 39916800.0, 1.0 / 362880.0, -1.0 / 5040.0, 1.0 / 120.0, -1.0 / 6.0})
+        s = s * square + coefficient;
+    s = s * square * delta + delta;
+    V c = square * (1.0 / 20922789888000.0) - (1.0 / 87178291200.0);
+    for (double coefficient : {1.0 / 479001600.0, -1.0 / 3628800.0, 1.0 / 40320.0, -1.0 / 720.0, 1.0 / 24.0, -0.5, 1.0})
+        c = c * square + coefficient;
+    const V turned = quarter * quarter;  // 0: not, 1: by a quarter, 4: by half
+    cosine = turned == 1.0 ? V(-quarter * s) : (turned == 0.0 ? c : V(-c));
+    sine = turned == 1.0 ? V(quarter * c) : (turned == 0.0 ? s : V(-s));
+}
+
+template <typename Real>
+void first_powers(const double *fractional, Real *cosines, Real *sines) {
+    constexpr int width = Simd<double>::width;
     for (int a = 0; a < ewald_block; a += width) {
+        VectorOf<double> cosine, sine;
+        cosine_and_sine(load(fractional + a), cosine, sine);
+        for (int lane = 0; lane < width; ++lane) {
+            cosines[a + lane] = static_cast<Real>(cosine[lane]);
+            sines[a + lane] = static_cast<Real>(sine[lane]);
+        }
+    }
+}
+
+template <typename Real>
+void powers_of_axis(int n_max, Real *cosines, Real *sines) {
+    using Vector = VectorOf<Real>;
+    for (int a = 0; a < ewald_block; a += Simd<Real>::width) {
         const Vector c1 = load(cosines + ewald_block + a), s1 = load(sines + ewald_block + a);
-        Vector c = broadcast(1.0), s{};
+        Vector c = broadcast(Real(1)), s{};
         store(cosines + a, c);
         store(sines + a, s);
         for (int n = 1; n <= n_max; ++n) {
@@ -37,22 +71,27 @@ void powers_of_axis(int n_max, double *cosines, double *sines) {
     }
 }
 
-void phase_powers(EwaldPhases &phases) {
+template <typename Real>
+void phase_powers(EwaldPhases<Real> &phases) {
+    constexpr int width = Simd<Real>::width;
     for (int axis = 0; axis < 3; ++axis) {
+        first_powers(phases.fractional[axis], phases.cosines[axis] + ewald_block, phases.sines[axis] + ewald_block);
         powers_of_axis(phases.n_max[axis], phases.cosines[axis], phases.sines[axis]);
     }
     for (int n = 0; n <= phases.n_max[2]; ++n) {
         for (int a = n * ewald_block; a < (n + 1) * ewald_block; a += width) {
-            store(phases.weighted_cosines + a, static_cast<double>(n) * load(phases.cosines[2] + a));
-            store(phases.weighted_sines + a, static_cast<double>(n) * load(phases.sines[2] + a));
+            store(phases.weighted_cosines + a, static_cast<Real>(n) * load(phases.cosines[2] + a));
+            store(phases.weighted_sines + a, static_cast<Real>(n) * load(phases.sines[2] + a));
         }
     }
 }
 
 // The four products of cos and sin of the first two axes.
+template <typename Real>
 struct PlaneFactors {
+    using Vector = VectorOf<Real>;
     Vector value[4];
-    PlaneFactors(const EwaldRow &row, const EwaldPhases &phases, int a) {
+    PlaneFactors(const EwaldRow &row, const EwaldPhases<Real> &phases, int a) {
         const Vector c1 = load(phases.cosines[0] + row.n1 * ewald_block + a);
         const Vector s1 = load(phases.sines[0] + row.n1 * ewald_block + a);
         const Vector c2 = load(phases.cosines[1] + row.n2 * ewald_block + a);
@@ -64,18 +103,21 @@ struct PlaneFactors {
     }
 };
 
-void structure_sums(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases &phases, double *sums) {
-    alignas(64) double factors[4][ewald_block];
+template <typename Real>
+void structure_sums(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases<Real> &phases, double *sums) {
+    using Vector = VectorOf<Real>;
+    constexpr int width = Simd<Real>::width;
+    alignas(64) Real factors[4][ewald_block];
     for (const EwaldRow *row = rows; row != rows + n_rows; ++row) {
         for (int a = 0; a < ewald_block; a += width) {
-            const PlaneFactors plane(*row, phases, a);
+            const PlaneFactors<Real> plane(*row, phases, a);
             const Vector q = load(phases.charges + a);
             for (int c = 0; c < 4; ++c)
                 store(factors[c] + a, q * plane.value[c]);
         }
         double *to = sums + 8 * row->offset;
         for (int n = row->first; n < row->last; ++n, to += 8) {
-            const double *cosines = phases.cosines[2] + n * ewald_block, *sines = phases.sines[2] + n * ewald_block;
+            const Real *cosines = phases.cosines[2] + n * ewald_block, *sines = phases.sines[2] + n * ewald_block;
             Vector sum[8] = {};
             for (int a = 0; a < ewald_block; a += width) {
                 const Vector c3 = load(cosines + a), s3 = load(sines + a);
@@ -85,7 +127,7 @@ void structure_sums(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases 
                     sum[2 * c + 1] += factor * s3;
                 }
             }
-            double folded[8];
+            Real folded[8];
             sum_four(sum[0], sum[1], sum[2], sum[3], folded);
             sum_four(sum[4], sum[5], sum[6], sum[7], folded + 4);
             for (int c = 0; c < 8; ++c)
@@ -94,14 +136,16 @@ void structure_sums(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases 
     }
 }
 
-template <bool with_gradient>
-void evaluate_fields(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases &phases, const double *coefficients,
-                     EwaldFields &fields) {
+template <bool with_gradient, typename Real>
+void evaluate_fields(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases<Real> &phases,
+                     const Real *coefficients, EwaldFields<Real> &fields) {
+    using Vector = VectorOf<Real>;
+    constexpr int width = Simd<Real>::width;
     for (int a = 0; a < ewald_block; a += width) {
         Vector potential{}, gradient1{}, gradient2{}, gradient3{};
         for (const EwaldRow *row = rows; row != rows + n_rows; ++row) {
             Vector value[4] = {}, slope[4] = {};
-            const double *from = coefficients + 8 * row->offset;
+            const Real *from = coefficients + 8 * row->offset;
             for (int n = row->first; n < row->last; ++n, from += 8) {
                 const int at = n * ewald_block + a;
                 const Vector c3 = load(phases.cosines[2] + at), s3 = load(phases.sines[2] + at);
@@ -113,13 +157,13 @@ void evaluate_fields(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases
                         slope[c] += from[2 * c + 1] * nc3 - from[2 * c] * ns3;
                 }
             }
-            const PlaneFactors plane(*row, phases, a);
+            const PlaneFactors<Real> plane(*row, phases, a);
             const Vector *f = plane.value;
             potential += (f[0] * value[0] + f[1] * value[1]) + (f[2] * value[2] + f[3] * value[3]);
             if constexpr (with_gradient) {
-                gradient1 += static_cast<double>(row->n1) *
+                gradient1 += static_cast<Real>(row->n1) *
                              ((f[0] * value[2] + f[1] * value[3]) - (f[2] * value[0] + f[3] * value[1]));
-                gradient2 += static_cast<double>(row->n2) *
+                gradient2 += static_cast<Real>(row->n2) *
                              ((f[0] * value[1] - f[1] * value[0]) + (f[2] * value[3] - f[3] * value[2]));
                 gradient3 += (f[0] * slope[0] + f[1] * slope[1]) + (f[2] * slope[2] + f[3] * slope[3]);
             }
@@ -134,29 +178,41 @@ void evaluate_fields(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases
 // ----------------------------------------------------------------------------------------------------------- mesh
 
 // Stencil of one atom: first mesh point of each axis, weights and their derivatives.
-template <int order>
+template <int order, typename Real>
 struct Stencil {
     static constexpr int padded = order <= 4 ? 4 : 8;
-    static constexpr int n_vectors = padded / width > 0 ? padded / width : 1;
-    static constexpr int row = n_vectors * width;  // numbers written per mesh row, zeros included
+    static constexpr int width = Simd<Real>::width < padded ? Simd<Real>::width : padded;  // of a vector
+    static constexpr int n_vectors = padded / width;
+    typedef Real Vector __attribute__((vector_size(width * sizeof(Real))));
+    typedef Real Unaligned __attribute__((vector_size(width * sizeof(Real)), aligned(sizeof(Real)), may_alias));
 
     int base[3];
-    alignas(64) double weight[3][8];
-    alignas(64) double slope[3][8];
+    alignas(64) Real weight[3][8];
+    alignas(64) Real slope[3][8];
 
-    Stencil(const SplineTable &table, const MeshShape &shape, const double *scaled, bool with_slope) {
+    static Real sum(Vector value) {
+        for (int half = width / 2; half > 0; half /= 2) {
+            for (int lane = 0; lane < half; ++lane)
+                value[lane] += value[lane + half];
+        }
+        return value[0];
+    }
+    static Vector load(const Real *from) { return *reinterpret_cast<const Unaligned *>(from); }
+    static void store(Real *to, Vector value) { *reinterpret_cast<Unaligned *>(to) = value; }
+
+    Stencil(const SplineTable<Real> &table, const MeshShape &shape, const double *scaled, bool with_slope) {
         for (int axis = 0; axis < 3; ++axis) {
             const int cell = static_cast<int>(scaled[axis]);
             base[axis] = cell - order + 1;
             if (base[axis] < 0) base[axis] += shape.n[axis];
-            const double x = scaled[axis] - cell;
+            const Real x = static_cast<Real>(scaled[axis] - cell);
             horner(table.value, order, x, weight[axis]);
             if (with_slope) horner(table.derivative, order - 1, x, slope[axis]);
         }
     }
 
-    static void horner(const double (*coefficients)[8], int n, double x, double *to) {
-        for (int part = 0; part < row; part += width) {
+    static void horner(const Real (*coefficients)[8], int n, Real x, Real *to) {
+        for (int part = 0; part < padded; part += width) {
             Vector sum = load(coefficients[n - 1] + part);
             for (int m = n - 2; m >= 0; --m)
                 sum = sum * x + load(coefficients[m] + part);
@@ -169,44 +225,47 @@ int next_index(int index, int size) {
     return index + 1 == size ? 0 : index + 1;
 }
 
-template <int order>
-void spread_order(const MeshShape &shape, const MeshAtoms &atoms, int first_plane, int last_plane, double *mesh) {
-    using S = Stencil<order>;
-    const SplineTable &table = spline_table(order);
+template <int order, typename Real>
+void spread_order(const MeshShape &shape, const MeshAtoms &atoms, int first_plane, int last_plane, Real *mesh) {
+    using S = Stencil<order, Real>;
+    using Vector = typename S::Vector;
+    constexpr int width = S::width;
+    const SplineTable<Real> &table = spline_table<Real>(order);
     for (std::size_t i = atoms.first; i < atoms.last; ++i) {
         const S stencil(table, shape, atoms.scaled + 3 * i, false);
         Vector last[S::n_vectors];
         for (int v = 0; v < S::n_vectors; ++v)
-            last[v] = atoms.charges[i] * load(stencil.weight[2] + v * width);
+            last[v] = static_cast<Real>(atoms.charges[i]) * S::load(stencil.weight[2] + v * width);
         for (int s = 0, x = stencil.base[0]; s < order; ++s, x = next_index(x, shape.n[0])) {
             if (x < first_plane || x >= last_plane) continue;
-            double *plane = mesh + static_cast<std::size_t>(x) * shape.n[1] * shape.row_length() + stencil.base[2];
+            Real *plane = mesh + static_cast<std::size_t>(x) * shape.n[1] * shape.row_length() + stencil.base[2];
             for (int t = 0, y = stencil.base[1]; t < order; ++t, y = next_index(y, shape.n[1])) {
-                double *row = plane + y * shape.row_length();
-                const double factor = stencil.weight[0][s] * stencil.weight[1][t];
+                Real *row = plane + y * shape.row_length();
+                const Real factor = stencil.weight[0][s] * stencil.weight[1][t];
                 for (int v = 0; v < S::n_vectors; ++v) {
-                    store(row + v * width, load(row + v * width) + factor * last[v]);
+                    S::store(row + v * width, S::load(row + v * width) + factor * last[v]);
                 }
             }
         }
     }
 }
 
-template <int order>
-void gather_order(const MeshShape &shape, const MeshAtoms &atoms, const double *mesh, double (*values)[4]) {
-    using S = Stencil<order>;
-    const SplineTable &table = spline_table(order);
+template <int order, typename Real>
+void gather_order(const MeshShape &shape, const MeshAtoms &atoms, const Real *mesh, Real (*values)[4]) {
+    using S = Stencil<order, Real>;
+    using Vector = typename S::Vector;
+    constexpr int width = S::width;
+    const SplineTable<Real> &table = spline_table<Real>(order);
     for (std::size_t i = atoms.first; i < atoms.last; ++i) {
         const S stencil(table, shape, atoms.scaled + 3 * i, true);
         Vector potential[S::n_vectors] = {}, along_x[S::n_vectors] = {}, along_y[S::n_vectors] = {};
         for (int s = 0, x = stencil.base[0]; s < order; ++s, x = next_index(x, shape.n[0])) {
-            const double *plane =
-                mesh + static_cast<std::size_t>(x) * shape.n[1] * shape.row_length() + stencil.base[2];
+            const Real *plane = mesh + static_cast<std::size_t>(x) * shape.n[1] * shape.row_length() + stencil.base[2];
             Vector weighted[S::n_vectors] = {}, sloped[S::n_vectors] = {};
             for (int t = 0, y = stencil.base[1]; t < order; ++t, y = next_index(y, shape.n[1])) {
-                const double *row = plane + y * shape.row_length();
+                const Real *row = plane + y * shape.row_length();
                 for (int v = 0; v < S::n_vectors; ++v) {
-                    const Vector value = load(row + v * width);
+                    const Vector value = S::load(row + v * width);
                     weighted[v] += stencil.weight[1][t] * value;
                     sloped[v] += stencil.slope[1][t] * value;
                 }
@@ -219,35 +278,43 @@ void gather_order(const MeshShape &shape, const MeshAtoms &atoms, const double *
         }
         Vector sums[4] = {};
         for (int v = 0; v < S::n_vectors; ++v) {
-            const Vector weight = load(stencil.weight[2] + v * width), slope = load(stencil.slope[2] + v * width);
+            const Vector weight = S::load(stencil.weight[2] + v * width);
+            const Vector slope = S::load(stencil.slope[2] + v * width);
             sums[0] += weight * potential[v];
             sums[1] += weight * along_x[v];
             sums[2] += weight * along_y[v];
             sums[3] += slope * potential[v];
         }
-        sum_four(sums[0], sums[1], sums[2], sums[3], values[i]);
+        for (int c = 0; c < 4; ++c)
+            values[i][c] = S::sum(sums[c]);
     }
 }
 
-void spread(int order, const MeshShape &shape, const MeshAtoms &atoms, int first_plane, int last_plane, double *mesh) {
-    static constexpr decltype(&spread_order<3>) by_order[] = {spread_order<3>, spread_order<4>, spread_order<5>,
-                                                              spread_order<6>, spread_order<7>, spread_order<8>};
+template <typename Real>
+void spread(int order, const MeshShape &shape, const MeshAtoms &atoms, int first_plane, int last_plane, Real *mesh) {
+    static constexpr decltype(&spread_order<3, Real>) by_order[] = {spread_order<3, Real>, spread_order<4, Real>,
+                                                                    spread_order<5, Real>, spread_order<6, Real>,
+                                                                    spread_order<7, Real>, spread_order<8, Real>};
     by_order[order - spline_order_min](shape, atoms, first_plane, last_plane, mesh);
 }
 
-void gather(int order, const MeshShape &shape, const MeshAtoms &atoms, const double *mesh, double (*values)[4]) {
-    static constexpr decltype(&gather_order<3>) by_order[] = {gather_order<3>, gather_order<4>, gather_order<5>,
-                                                              gather_order<6>, gather_order<7>, gather_order<8>};
+template <typename Real>
+void gather(int order, const MeshShape &shape, const MeshAtoms &atoms, const Real *mesh, Real (*values)[4]) {
+    static constexpr decltype(&gather_order<3, Real>) by_order[] = {gather_order<3, Real>, gather_order<4, Real>,
+                                                                    gather_order<5, Real>, gather_order<6, Real>,
+                                                                    gather_order<7, Real>, gather_order<8, Real>};
     by_order[order - spline_order_min](shape, atoms, mesh, values);
 }
 
 // ------------------------------------------------------------------------------------------------------ transform
 
 // A number for Eigen's mixed-radix transform that is a whole vector: one transform works on `width` lines.
+template <typename Real>
 struct Lanes {
+    using Vector = VectorOf<Real>;
     Vector v{};
     Lanes() = default;
-    Lanes(double value): v(broadcast(value)) {}
+    Lanes(double value): v(broadcast(static_cast<Real>(value))) {}
     explicit Lanes(const Vector &value): v(value) {}
     Lanes &operator+=(const Lanes &other) { return v += other.v, *this; }
     Lanes &operator-=(const Lanes &other) { return v -= other.v, *this; }
@@ -257,9 +324,11 @@ struct Lanes {
     friend Lanes operator*(const Lanes &a, const Lanes &b) { return Lanes(a.v * b.v); }
     friend Lanes operator-(const Lanes &a) { return Lanes(-a.v); }
 };
-using ComplexLanes = std::complex<Lanes>;
+template <typename Real>
+using ComplexLanes = std::complex<Lanes<Real>>;
 
 // Transforms of one length, forward and backward.
+template <typename Real>
 class LineTransform {
 public:
     void prepare(int n) {
@@ -268,20 +337,29 @@ public:
             plans_[inverse].factorize(n);
         }
     }
-    void forward(ComplexLanes *to, const ComplexLanes *from, std::size_t stride) {
+    void forward(ComplexLanes<Real> *to, const ComplexLanes<Real> *from, std::size_t stride) {
         plans_[0].work(0, to, from, 1, stride);
     }
-    void backward(ComplexLanes *to, const ComplexLanes *from, std::size_t stride) {
+    void backward(ComplexLanes<Real> *to, const ComplexLanes<Real> *from, std::size_t stride) {
         plans_[1].work(0, to, from, 1, stride);
     }
 
 private:
-    Eigen::internal::kiss_cpx_fft<Lanes> plans_[2];
+    Eigen::internal::kiss_cpx_fft<Lanes<Real>> plans_[2];
 };
 
-class LaneTransform final : public MeshTransform {
+template <typename Real>
+class LaneTransform final : public MeshTransform<Real> {
+    using MeshTransform<Real>::shape_;
+    using MeshTransform<Real>::n_blocks;
+    using Vector = VectorOf<Real>;
+    using Number = Lanes<Real>;
+    using Complex = ComplexLanes<Real>;
+    using Line = LineTransform<Real>;
+    static constexpr int width = Simd<Real>::width;
+
 public:
-    explicit LaneTransform(const MeshShape &shape): MeshTransform(shape), workers_(shape.n_threads) {
+    explicit LaneTransform(const MeshShape &shape): MeshTransform<Real>(shape), workers_(shape.n_threads) {
         const std::size_t size = static_cast<std::size_t>(shape.n[0]) * shape.n[1] * n_blocks();
         spectrum_.resize(size);
         filtered_.resize(size);
@@ -297,34 +375,34 @@ public:
 
     int lanes() const override { return width; }
 
-    void forward(double *mesh) override {
+    void forward(Real *mesh) override {
         parallel_ranges(shape_.n_threads, shape_.n[0], [&](std::size_t begin, std::size_t end, int thread) {
             for (std::size_t x = begin; x < end; ++x) {
-                double *plane = mesh + x * shape_.n[1] * shape_.row_length();
-                ComplexLanes *to = spectrum_.data() + x * shape_.n[1] * n_blocks();
+                Real *plane = mesh + x * shape_.n[1] * shape_.row_length();
+                Complex *to = spectrum_.data() + x * shape_.n[1] * n_blocks();
                 for (int y = 0; y < shape_.n[1]; y += 2 * width)
                     rows_forward(workers_[thread], plane, y, to);
                 for (int block = 0; block < n_blocks(); ++block) {
-                    column(workers_[thread], to + block, &LineTransform::forward);
+                    column(workers_[thread], to + block, &Line::forward);
                 }
             }
         });
     }
 
-    void apply(const double *filter, double *power) override {
+    void apply(const Real *filter, Real *power) override {
         parallel_ranges(shape_.n_threads, shape_.n[1], [&](std::size_t begin, std::size_t end, int thread) {
             for (std::size_t y = begin; y < end; ++y)
                 filter_plane(workers_[thread], y, filter, power);
         });
     }
 
-    void backward(double *mesh) override {
+    void backward(Real *mesh) override {
         parallel_ranges(shape_.n_threads, shape_.n[0], [&](std::size_t begin, std::size_t end, int thread) {
             for (std::size_t x = begin; x < end; ++x) {
-                double *plane = mesh + x * shape_.n[1] * shape_.row_length();
-                ComplexLanes *from = filtered_.data() + x * shape_.n[1] * n_blocks();
+                Real *plane = mesh + x * shape_.n[1] * shape_.row_length();
+                Complex *from = filtered_.data() + x * shape_.n[1] * n_blocks();
                 for (int block = 0; block < n_blocks(); ++block) {
-                    column(workers_[thread], from + block, &LineTransform::backward);
+                    column(workers_[thread], from + block, &Line::backward);
                 }
                 for (int y = 0; y < shape_.n[1]; y += 2 * width)
                     rows_backward(workers_[thread], from, y, plane);
@@ -333,17 +411,19 @@ public:
     }
 
 private:
+    static constexpr Real half = Real(0.5);
+
     struct Worker {
-        LineTransform lines[3];
-        std::vector<ComplexLanes> input, output;
+        Line lines[3];
+        std::vector<Complex> input, output;
     };
 
-    double *row(double *plane, int y) const { return plane + y * shape_.row_length(); }
+    Real *row(Real *plane, int y) const { return plane + y * shape_.row_length(); }
 
     // Real rows y ... y + 2 width - 1, two to a lane as real and imaginary part. Rows past the end repeat the last.
-    void rows_forward(Worker &worker, double *plane, int y, ComplexLanes *to) const {
+    void rows_forward(Worker &worker, Real *plane, int y, Complex *to) const {
         const int n = shape_.n[2], last = shape_.n[1] - 1;
-        double *first[width], *second[width];
+        Real *first[width], *second[width];
         for (int lane = 0; lane < width; ++lane) {
             first[lane] = row(plane, std::min(y + 2 * lane, last));
             second[lane] = row(plane, std::min(y + 2 * lane + 1, last));
@@ -352,7 +432,7 @@ private:
             for (int ghost = 0; ghost < shape_.n_ghosts; ++ghost)
                 row(plane, r)[ghost] += row(plane, r)[n + ghost];
         }
-        double *numbers = reinterpret_cast<double *>(worker.input.data());
+        Real *numbers = reinterpret_cast<Real *>(worker.input.data());
         for (int z = 0; z < n; ++z) {
             for (int lane = 0; lane < width; ++lane) {
                 numbers[2 * width * z + lane] = first[lane][z];
@@ -363,13 +443,13 @@ private:
         // Z = A + iB of two real rows: A_k = (Z_k + conj Z_-k)/2, B_k = (Z_k - conj Z_-k)/2i.
         for (int k = 0; k < n_blocks() * width; ++k) {
             const bool kept = k < shape_.n_kept;
-            const ComplexLanes here = kept ? worker.output[k] : ComplexLanes();
-            const ComplexLanes there = kept ? worker.output[k == 0 ? 0 : n - k] : ComplexLanes();
-            alignas(64) double parts[4][width];
-            store(parts[0], 0.5 * (here.real().v + there.real().v));
-            store(parts[1], 0.5 * (here.imag().v - there.imag().v));
-            store(parts[2], 0.5 * (here.imag().v + there.imag().v));
-            store(parts[3], 0.5 * (there.real().v - here.real().v));
+            const Complex here = kept ? worker.output[k] : Complex();
+            const Complex there = kept ? worker.output[k == 0 ? 0 : n - k] : Complex();
+            alignas(64) Real parts[4][width];
+            store(parts[0], half * (here.real().v + there.real().v));
+            store(parts[1], half * (here.imag().v - there.imag().v));
+            store(parts[2], half * (here.imag().v + there.imag().v));
+            store(parts[3], half * (there.real().v - here.real().v));
             for (int lane = 0; lane < width; ++lane) {
                 set(to, y + 2 * lane, k, parts[0][lane], parts[1][lane]);
                 set(to, y + 2 * lane + 1, k, parts[2][lane], parts[3][lane]);
@@ -377,36 +457,36 @@ private:
         }
     }
 
-    void set(ComplexLanes *plane, int y, int k, double real, double imaginary) const {
+    void set(Complex *plane, int y, int k, Real real, Real imaginary) const {
         if (y >= shape_.n[1]) return;
-        double *to = reinterpret_cast<double *>(plane + static_cast<std::size_t>(y) * n_blocks() + k / width);
+        Real *to = reinterpret_cast<Real *>(plane + static_cast<std::size_t>(y) * n_blocks() + k / width);
         to[k % width] = real;
         to[width + k % width] = imaginary;
     }
 
-    void rows_backward(Worker &worker, const ComplexLanes *from, int y, double *plane) const {
+    void rows_backward(Worker &worker, const Complex *from, int y, Real *plane) const {
         const int n = shape_.n[2], last = shape_.n[1] - 1;
-        std::fill(worker.input.begin(), worker.input.begin() + n, ComplexLanes());
+        std::fill(worker.input.begin(), worker.input.begin() + n, Complex());
         for (int k = 0; k < shape_.n_kept; ++k) {
-            alignas(64) double parts[4][width];
+            alignas(64) Real parts[4][width];
             for (int lane = 0; lane < width; ++lane) {
-                for (int half = 0; half < 2; ++half) {
-                    const int r = std::min(y + 2 * lane + half, last);
-                    const double *at =
-                        reinterpret_cast<const double *>(from + static_cast<std::size_t>(r) * n_blocks() + k / width);
-                    parts[2 * half][lane] = at[k % width];
-                    parts[2 * half + 1][lane] = at[width + k % width];
+                for (int part = 0; part < 2; ++part) {
+                    const int r = std::min(y + 2 * lane + part, last);
+                    const Real *at =
+                        reinterpret_cast<const Real *>(from + static_cast<std::size_t>(r) * n_blocks() + k / width);
+                    parts[2 * part][lane] = at[k % width];
+                    parts[2 * part + 1][lane] = at[width + k % width];
                 }
             }
             const Vector a = load(parts[0]), b = load(parts[1]), c = load(parts[2]), d = load(parts[3]);
-            worker.input[k] = ComplexLanes(Lanes(a - d), Lanes(b + c));
-            if (k > 0) worker.input[n - k] = ComplexLanes(Lanes(a + d), Lanes(c - b));
+            worker.input[k] = Complex(Number(a - d), Number(b + c));
+            if (k > 0) worker.input[n - k] = Complex(Number(a + d), Number(c - b));
         }
         worker.lines[2].backward(worker.output.data(), worker.input.data(), 1);
-        const double *numbers = reinterpret_cast<const double *>(worker.output.data());
+        const Real *numbers = reinterpret_cast<const Real *>(worker.output.data());
         for (int lane = 0; lane < 2 * width && y + lane < shape_.n[1]; ++lane) {
-            double *to = row(plane, y + lane);
-            const double *part = numbers + (lane % 2) * width + lane / 2;
+            Real *to = row(plane, y + lane);
+            const Real *part = numbers + (lane % 2) * width + lane / 2;
             for (int z = 0; z < n; ++z)
                 to[z] = part[2 * width * z];
             for (int ghost = 0; ghost < shape_.n_ghosts; ++ghost)
@@ -414,69 +494,83 @@ private:
         }
     }
 
-    void column(Worker &worker, ComplexLanes *at,
-                void (LineTransform::*transform)(ComplexLanes *, const ComplexLanes *, std::size_t)) const {
+    void column(Worker &worker, Complex *at, void (Line::*transform)(Complex *, const Complex *, std::size_t)) const {
         (worker.lines[1].*transform)(worker.output.data(), at, n_blocks());
         for (int y = 0; y < shape_.n[1]; ++y)
             at[static_cast<std::size_t>(y) * n_blocks()] = worker.output[y];
     }
 
     // Lines along the first axis with this y: gathered, so that the long strides are walked once each way.
-    void filter_plane(Worker &worker, std::size_t y, const double *filter, double *power) {
+    void filter_plane(Worker &worker, std::size_t y, const Real *filter, Real *power) {
         const std::size_t n = shape_.n[0], blocks = n_blocks(), stride = shape_.n[1] * blocks;
-        const double *weights = filter + y * blocks * n * width;
+        const Real *weights = filter + y * blocks * n * width;
         std::size_t used = blocks;
         while (used > 0 && is_zero(weights + (used - 1) * n * width, n * width))
             --used;
         for (std::size_t x = 0; x < n; ++x) {
-            const ComplexLanes *from = spectrum_.data() + x * stride + y * blocks;
+            const Complex *from = spectrum_.data() + x * stride + y * blocks;
             for (std::size_t block = 0; block < used; ++block)
                 worker.input[block * n + x] = from[block];
         }
         for (std::size_t block = 0; block < used; ++block) {
-            ComplexLanes *line = worker.input.data() + block * n;
+            Complex *line = worker.input.data() + block * n;
             worker.lines[0].forward(worker.output.data(), line, 1);
             for (std::size_t x = 0; x < n; ++x) {
                 const Vector weight = load(weights + (block * n + x) * width);
                 const Vector re = worker.output[x].real().v, im = worker.output[x].imag().v;
                 if (power) store(power + ((y * blocks + block) * n + x) * width, weight * (re * re + im * im));
-                worker.output[x] = ComplexLanes(Lanes(weight * re), Lanes(weight * im));
+                worker.output[x] = Complex(Number(weight * re), Number(weight * im));
             }
             worker.lines[0].backward(line, worker.output.data(), 1);
         }
         if (power && used < blocks)
-            std::fill(power + (y * blocks + used) * n * width, power + (y + 1) * blocks * n * width, 0.0);
+            std::fill(power + (y * blocks + used) * n * width, power + (y + 1) * blocks * n * width, Real(0));
         for (std::size_t x = 0; x < n; ++x) {
-            ComplexLanes *to = filtered_.data() + x * stride + y * blocks;
+            Complex *to = filtered_.data() + x * stride + y * blocks;
             for (std::size_t block = 0; block < used; ++block)
                 to[block] = worker.input[block * n + x];
             for (std::size_t block = used; block < blocks; ++block)
-                to[block] = ComplexLanes();
+                to[block] = Complex();
         }
     }
 
-    static bool is_zero(const double *numbers, std::size_t n) {
+    static bool is_zero(const Real *numbers, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) {
-            if (numbers[i] != 0.0) return false;
+            if (numbers[i] != Real(0)) return false;
         }
         return true;
     }
 
     std::vector<Worker> workers_;
-    std::vector<ComplexLanes> spectrum_, filtered_;
+    std::vector<Complex> spectrum_, filtered_;
 };
 
-std::unique_ptr<MeshTransform> make_transform(const MeshShape &shape) {
-    return std::make_unique<LaneTransform>(shape);
+template <typename Real>
+std::unique_ptr<MeshTransform<Real>> make_transform(const MeshShape &shape) {
+    return std::make_unique<LaneTransform<Real>>(shape);
+}
+
+template <typename Real>
+const ElectrostaticsKernels<Real> &all_kernels() {
+    static constexpr ElectrostaticsKernels<Real> table = {QNEP_SIMD_NAME,
+                                                          phase_powers<Real>,
+                                                          structure_sums<Real>,
+                                                          evaluate_fields<true, Real>,
+                                                          evaluate_fields<false, Real>,
+                                                          spread<Real>,
+                                                          gather<Real>,
+                                                          make_transform<Real>};
+    return table;
 }
 
 }  // namespace
 
-const ElectrostaticsKernels &kernels() {
-    static constexpr ElectrostaticsKernels table = {
-        QNEP_SIMD_NAME,         phase_powers, structure_sums, evaluate_fields<true>,
-        evaluate_fields<false>, spread,       gather,         make_transform};
-    return table;
+const ElectrostaticsKernels<double> &kernels(double) {
+    return all_kernels<double>();
+}
+
+const ElectrostaticsKernels<float> &kernels(float) {
+    return all_kernels<float>();
 }
 
 }  // namespace qnep::QNEP_SIMD_NAMESPACE

@@ -23,11 +23,12 @@ constexpr double largest_number_of_vectors = 1e7;  // about 1 GB
 // A_c B_s of cosines and sines of the single axes. The structure factors of the four vectors (n1, ±n2, ±n3) follow from
 // the charge-weighted sums of these products, and the potential is a sum of the products again, with other
 // coefficients: 2 multiplications per atom and vector there, 4 here, forces included.
+template <typename Real>
 class EwaldSum final : public ReciprocalSum {
 public:
     EwaldSum(double alpha, int n_threads, DomainSum domain_sum):
-        alpha_(alpha), n_threads_(n_threads), domain_sum_(std::move(domain_sum)), kernels_(electrostatics_kernels()),
-        workers_(n_threads) {}
+        alpha_(alpha), n_threads_(n_threads), domain_sum_(std::move(domain_sum)),
+        kernels_(electrostatics_kernels<Real>()), workers_(n_threads) {}
 
     void set_cell(const Cell &cell) override;
     double compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) override;
@@ -35,10 +36,11 @@ public:
 
 private:
     struct Worker {
-        std::array<std::vector<double>, 8> tables;
-        alignas(64) double charges[ewald_block];
-        EwaldPhases phases;
-        EwaldFields fields;
+        std::array<std::vector<Real>, 8> tables;
+        alignas(64) double fractional[3][ewald_block];
+        alignas(64) Real charges[ewald_block];
+        EwaldPhases<Real> phases;
+        EwaldFields<Real> fields;
         std::vector<double> sums;
     };
     // A vector of the sum: entry of the table, the signs of n2 and n3, k, and G times the weight of its multiplicity.
@@ -47,6 +49,7 @@ private:
         double sign2, sign3;
         std::array<double, 3> k;
         double weight;
+        double virial_scale;
     };
 
     void add_row(int n1, int n2);
@@ -59,11 +62,12 @@ private:
     void site_virials(int n, const double *positions, const double *charges, double *virials);
     static void structure_factor(const Wave &wave, const double *sums, double &cosine, double &sine);
     void add_coefficients(const Wave &wave, double cosine, double sine);
+    const Real *coefficients_for_kernels();
 
     double alpha_;
     int n_threads_;
     DomainSum domain_sum_;
-    const ElectrostaticsKernels &kernels_;
+    const ElectrostaticsKernels<Real> &kernels_;
     Cell cell_ = no_cell;
     ReciprocalCell geometry_{Cell{{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}};
     std::array<int, 3> axes_{};  // lattice vector of each axis of the loops: the longest last
@@ -72,10 +76,12 @@ private:
     std::vector<Wave> waves_;
     std::size_t n_entries_ = 0, n_half_ = 0;
     std::vector<double> coefficients_;
+    std::vector<Real> field_coefficients_;  // the same, for the kernels
     std::vector<Worker> workers_;
 };
 
-void EwaldSum::set_cell(const Cell &cell) {
+template <typename Real>
+void EwaldSum<Real>::set_cell(const Cell &cell) {
     if (cell == cell_) return;
     geometry_ = ReciprocalCell(cell);
     const double n_expected = 2.0 / 3.0 * pi * alpha_ * alpha_ * alpha_ * geometry_.volume;
@@ -100,7 +106,8 @@ void EwaldSum::set_cell(const Cell &cell) {
 }
 
 // The vectors (n1, ±n2, ±n3) and their negatives hit a vector with z indices equal to zero 2^z times.
-void EwaldSum::add_row(int n1, int n2) {
+template <typename Real>
+void EwaldSum<Real>::add_row(int n1, int n2) {
     EwaldRow row{n1, n2, n_max_[2] + 1, 0, n_entries_};
     const std::size_t first_wave = waves_.size();
     for (int n3 = 0; n3 <= n_max_[2]; ++n3) {
@@ -117,8 +124,8 @@ void EwaldSum::add_row(int n1, int n2) {
                 if (weight == 0.0) continue;
                 row.first = std::min(row.first, n3);
                 row.last = n3 + 1;
-                waves_.push_back(
-                    {static_cast<std::size_t>(n3), double(sign2), double(sign3), k, multiplicity * weight});
+                waves_.push_back({static_cast<std::size_t>(n3), double(sign2), double(sign3), k, multiplicity * weight,
+                                  virial_scale(k_squared, alpha_)});
                 const bool repeated = (n1 == 0 && sign2 < 0) || (n2 == 0 && sign2 < 0) || (n3 == 0 && sign3 < 0) ||
                                       (n1 == 0 && n2 == 0 && sign3 < 0);
                 if (!repeated) ++n_half_;
@@ -132,13 +139,15 @@ void EwaldSum::add_row(int n1, int n2) {
     rows_.push_back(row);
 }
 
-void EwaldSum::resize_workers() {
+template <typename Real>
+void EwaldSum<Real>::resize_workers() {
     for (Worker &worker : workers_) {
         for (int d = 0; d < 3; ++d) {
             const std::size_t size = std::size_t(std::max(n_max_[d], 1) + 1) * ewald_block;
             worker.phases.n_max[d] = n_max_[d];
             for (int part = 0; part < (d == 2 ? 4 : 2); ++part)
-                worker.tables[2 * d + part].assign(size, 0.0);
+                worker.tables[2 * d + part].assign(size, Real(0));
+            worker.phases.fractional[d] = worker.fractional[d];
             worker.phases.cosines[d] = worker.tables[2 * d].data();
             worker.phases.sines[d] = worker.tables[2 * d + 1].data();
         }
@@ -150,22 +159,22 @@ void EwaldSum::resize_workers() {
     coefficients_.resize(8 * n_entries_);
 }
 
-void EwaldSum::load_block(Worker &worker, int n, int first, const double *positions, const double *charges) const {
+template <typename Real>
+void EwaldSum<Real>::load_block(Worker &worker, int n, int first, const double *positions,
+                                const double *charges) const {
+    constexpr double origin[3] = {0.0, 0.0, 0.0};
     for (int a = 0; a < ewald_block; ++a) {
         const bool exists = first + a < n;
-        worker.charges[a] = exists ? charges[first + a] : 0.0;
-        const double origin[3] = {0.0, 0.0, 0.0};
+        worker.charges[a] = exists ? static_cast<Real>(charges[first + a]) : Real(0);
         const auto s = geometry_.fractional(exists ? positions + 3 * std::size_t(first + a) : origin);
-        for (int d = 0; d < 3; ++d) {
-            const double angle = 2.0 * pi * s[axes_[d]];
-            worker.phases.cosines[d][ewald_block + a] = std::cos(angle);
-            worker.phases.sines[d][ewald_block + a] = std::sin(angle);
-        }
+        for (int d = 0; d < 3; ++d)
+            worker.fractional[d][a] = s[axes_[d]];
     }
     kernels_.phase_powers(worker.phases);
 }
 
-void EwaldSum::structure_sums(int n, const double *positions, const double *charges) {
+template <typename Real>
+void EwaldSum<Real>::structure_sums(int n, const double *positions, const double *charges) {
     for (Worker &worker : workers_)
         std::fill(worker.sums.begin(), worker.sums.end(), 0.0);
     const std::size_t n_blocks = (n + ewald_block - 1) / ewald_block;
@@ -185,7 +194,8 @@ void EwaldSum::structure_sums(int n, const double *positions, const double *char
 }
 
 // Sums of q cos(k.r) and q sin(k.r).
-void EwaldSum::structure_factor(const Wave &wave, const double *sums, double &cosine, double &sine) {
+template <typename Real>
+void EwaldSum<Real>::structure_factor(const Wave &wave, const double *sums, double &cosine, double &sine) {
     const double *p = sums + 8 * wave.entry;  // ccc, ccs, csc, css, scc, scs, ssc, sss
     const double s2 = wave.sign2, s3 = wave.sign3;
     cosine = p[0] - s2 * p[6] - s3 * p[5] - s2 * s3 * p[3];
@@ -193,7 +203,8 @@ void EwaldSum::structure_factor(const Wave &wave, const double *sums, double &co
 }
 
 // The reverse: coefficients of the eight products in cosine * cos(k.r) + sine * sin(k.r).
-void EwaldSum::add_coefficients(const Wave &wave, double cosine, double sine) {
+template <typename Real>
+void EwaldSum<Real>::add_coefficients(const Wave &wave, double cosine, double sine) {
     double *p = coefficients_.data() + 8 * wave.entry;
     const double s2 = wave.sign2, s3 = wave.sign3;
     p[0] += cosine;
@@ -206,26 +217,36 @@ void EwaldSum::add_coefficients(const Wave &wave, double cosine, double sine) {
     p[7] -= s2 * s3 * sine;
 }
 
-double EwaldSum::energy_and_coefficients(double *virial) {
+template <typename Real>
+const Real *EwaldSum<Real>::coefficients_for_kernels() {
+    if constexpr (sizeof(Real) == sizeof(double)) {
+        return coefficients_.data();
+    } else {
+        field_coefficients_.assign(coefficients_.begin(), coefficients_.end());
+        return field_coefficients_.data();
+    }
+}
+
+template <typename Real>
+double EwaldSum<Real>::energy_and_coefficients(double *virial) {
     std::fill(coefficients_.begin(), coefficients_.end(), 0.0);
     const double *sums = workers_[0].sums.data();
     double energy = 0.0;
+    std::array<double, 7> virial_sums{};
     for (const Wave &wave : waves_) {
         double cosine, sine;
         structure_factor(wave, sums, cosine, sine);
         const double part = coulomb_constant * wave.weight * (cosine * cosine + sine * sine);
         energy += part;
-        if (virial) {
-            const auto factor = virial_factor(wave.k, alpha_);
-            for (int c = 0; c < 9; ++c)
-                virial[c] += part * factor[c];
-        }
+        add_virial_of_wave(part, part * wave.virial_scale, wave.k, virial_sums);
         add_coefficients(wave, wave.weight * cosine, wave.weight * sine);
     }
+    if (virial) add_virial_sums(1.0, virial_sums, virial);
     return energy;
 }
 
-void EwaldSum::coefficients_of_component(int component) {
+template <typename Real>
+void EwaldSum<Real>::coefficients_of_component(int component) {
     std::fill(coefficients_.begin(), coefficients_.end(), 0.0);
     for (const Wave &wave : waves_) {
         double cosine, sine;
@@ -235,17 +256,20 @@ void EwaldSum::coefficients_of_component(int component) {
     }
 }
 
-void EwaldSum::site_fields(int n, const double *positions, const double *charges, const ReciprocalOutput &output) {
+template <typename Real>
+void EwaldSum<Real>::site_fields(int n, const double *positions, const double *charges,
+                                 const ReciprocalOutput &output) {
     const std::size_t n_blocks = (n + ewald_block - 1) / ewald_block;
+    const Real *coefficients = coefficients_for_kernels();
     parallel_ranges(n_threads_, n_blocks, [&](std::size_t begin, std::size_t end, int thread) {
         Worker &worker = workers_[thread];
         for (std::size_t block = begin; block < end; ++block) {
             const int first = static_cast<int>(block) * ewald_block;
             load_block(worker, n, first, positions, charges);
-            kernels_.fields(rows_.data(), rows_.size(), worker.phases, coefficients_.data(), worker.fields);
+            kernels_.fields(rows_.data(), rows_.size(), worker.phases, coefficients, worker.fields);
             for (int a = 0; a < ewald_block && first + a < n; ++a) {
                 const std::size_t i = first + a;
-                const double potential = coulomb_constant * worker.fields.potential[a];
+                const double potential = coulomb_constant * static_cast<double>(worker.fields.potential[a]);
                 if (output.site_energies) output.site_energies[i] += charges[i] * potential;
                 if (output.potentials) output.potentials[i] += 2.0 * potential;
                 if (!output.forces) continue;
@@ -253,26 +277,28 @@ void EwaldSum::site_fields(int n, const double *positions, const double *charges
                 for (int d = 0; d < 3; ++d) {
                     const auto &axis = geometry_.vectors[axes_[d]];
                     for (int c = 0; c < 3; ++c)
-                        output.forces[3 * i + c] += scale * worker.fields.gradient[d][a] * axis[c];
+                        output.forces[3 * i + c] += scale * static_cast<double>(worker.fields.gradient[d][a]) * axis[c];
                 }
             }
         }
     });
 }
 
-void EwaldSum::site_virials(int n, const double *positions, const double *charges, double *virials) {
+template <typename Real>
+void EwaldSum<Real>::site_virials(int n, const double *positions, const double *charges, double *virials) {
     const std::size_t n_blocks = (n + ewald_block - 1) / ewald_block;
     for (const auto &places : symmetric_components) {
         coefficients_of_component(places[0]);
+        const Real *coefficients = coefficients_for_kernels();
         parallel_ranges(n_threads_, n_blocks, [&](std::size_t begin, std::size_t end, int thread) {
             Worker &worker = workers_[thread];
             for (std::size_t block = begin; block < end; ++block) {
                 const int first = static_cast<int>(block) * ewald_block;
                 load_block(worker, n, first, positions, charges);
-                kernels_.potentials(rows_.data(), rows_.size(), worker.phases, coefficients_.data(), worker.fields);
+                kernels_.potentials(rows_.data(), rows_.size(), worker.phases, coefficients, worker.fields);
                 for (int a = 0; a < ewald_block && first + a < n; ++a) {
                     const std::size_t i = first + a;
-                    const double part = coulomb_constant * charges[i] * worker.fields.potential[a];
+                    const double part = coulomb_constant * charges[i] * static_cast<double>(worker.fields.potential[a]);
                     virials[9 * i + places[0]] += part;
                     if (places[1] != places[0]) virials[9 * i + places[1]] += part;
                 }
@@ -281,7 +307,8 @@ void EwaldSum::site_virials(int n, const double *positions, const double *charge
     }
 }
 
-double EwaldSum::compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) {
+template <typename Real>
+double EwaldSum<Real>::compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) {
     if (rows_.empty()) return 0.0;
     structure_sums(n, positions, charges);
     const double energy = energy_and_coefficients(output.virial);
@@ -290,18 +317,23 @@ double EwaldSum::compute(int n, const double *positions, const double *charges, 
     return energy;
 }
 
-std::string EwaldSum::describe() const {
+template <typename Real>
+std::string EwaldSum<Real>::describe() const {
     std::ostringstream text;
-    text << "Ewald sum, " << n_half_ << " vectors in half space, " << kernels_.name << ", " << n_threads_
+    text << "Ewald sum, " << n_half_ << " vectors in half space, " << kernels_.name
+         << (sizeof(Real) == sizeof(float) ? ", single precision, " : ", ") << n_threads_
          << (n_threads_ == 1 ? " thread" : " threads");
     return text.str();
 }
 
 }  // namespace
 
-std::unique_ptr<ReciprocalSum> make_ewald(double alpha, int n_threads, DomainSum domain_sum) {
+std::unique_ptr<ReciprocalSum> make_ewald(double alpha, int n_threads, DomainSum domain_sum, Precision precision) {
     check_reciprocal_arguments(alpha, n_threads);
-    return std::make_unique<EwaldSum>(alpha, n_threads, std::move(domain_sum));
+    if (precision == Precision::single_precision) {
+        return std::make_unique<EwaldSum<float>>(alpha, n_threads, std::move(domain_sum));
+    }
+    return std::make_unique<EwaldSum<double>>(alpha, n_threads, std::move(domain_sum));
 }
 
 }  // namespace qnep

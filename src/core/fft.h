@@ -20,6 +20,7 @@ struct MeshShape {
 
 /// Transform of a real mesh. Frequencies of the third axis are kept in blocks of `lanes()`, the arrays of a filter are
 /// [n[1]][n_blocks()][n[0]][lanes()], n of the first two axes in the order of a discrete Fourier transform.
+template <typename Real>
 class MeshTransform {
 public:
     virtual ~MeshTransform() = default;
@@ -34,13 +35,13 @@ public:
     }
 
     /// Sum over the mesh of value * exp(-2 pi i k x/n), along the last two axes. Adds the ghosts to their originals.
-    virtual void forward(double *mesh) = 0;
+    virtual void forward(Real *mesh) = 0;
     /// Finish the forward transform S along the first axis, multiply with `filter`, transform that axis back. The
     /// result of `forward` is left as it is, so several filters can be applied. If `power` is not null it becomes
     /// filter * |S|^2 (same layout as the filter).
-    virtual void apply(const double *filter, double *power) = 0;
+    virtual void apply(const Real *filter, Real *power) = 0;
     /// The other two axes of the inverse transform of filter * S, without the factor 1/(n0 n1 n2). Sets the ghosts.
-    virtual void backward(double *mesh) = 0;
+    virtual void backward(Real *mesh) = 0;
 
 protected:
     explicit MeshTransform(const MeshShape &shape): shape_(shape) {}

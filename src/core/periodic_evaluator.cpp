@@ -37,17 +37,18 @@ void require_index(int value, int limit, const char *what) {
 }
 
 std::unique_ptr<ReciprocalSum> make_wanted_sum(const EvaluationOptions &options, double alpha, int n_atoms,
-                                               const Cell &cell, int n_threads) {
-    if (options.kspace == "auto") return make_reciprocal_sum(alpha, n_atoms, cell, options.accuracy, n_threads);
-    if (options.kspace == "ewald") return make_ewald(alpha, n_threads);
-    if (options.kspace == "pppm") return make_pppm(alpha, options.accuracy, n_threads);
+                                               const Cell &cell, int n_threads, Precision precision) {
+    if (options.kspace == "auto")
+        return make_reciprocal_sum(alpha, n_atoms, cell, options.accuracy, n_threads, {}, precision);
+    if (options.kspace == "ewald") return make_ewald(alpha, n_threads, {}, precision);
+    if (options.kspace == "pppm") return make_pppm(alpha, options.accuracy, n_threads, {}, precision);
     throw InputError("kspace must be auto, ewald or pppm, got '" + options.kspace + "'");
 }
 
 }  // namespace
 
 PeriodicEvaluator::PeriodicEvaluator(std::shared_ptr<const Model> model, const PotentialOptions &options):
-    potential_(std::move(model), options), n_threads_(options.n_threads) {}
+    potential_(std::move(model), options), n_threads_(options.n_threads), precision_(options.precision) {}
 
 void PeriodicEvaluator::set_neighbors(int n_atoms, const std::int32_t *types, std::size_t n_pairs,
                                       const std::int32_t *first, const std::int32_t *second,
@@ -170,7 +171,7 @@ Evaluation PeriodicEvaluator::evaluate(const double *positions, const Cell &cell
 void PeriodicEvaluator::prepare_reciprocal_sum(const Cell &cell, const EvaluationOptions &options) {
     const std::string key = options.kspace + " " + std::to_string(options.accuracy) + " " + std::to_string(n_atoms_);
     if (key != reciprocal_key_) {
-        reciprocal_ = make_wanted_sum(options, model().ewald_alpha(), n_atoms_, cell, n_threads_);
+        reciprocal_ = make_wanted_sum(options, model().ewald_alpha(), n_atoms_, cell, n_threads_, precision_);
         reciprocal_key_ = key;
     }
     reciprocal_->set_cell(cell);

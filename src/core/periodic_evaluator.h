@@ -80,6 +80,7 @@ private:
 
     Potential potential_;
     int n_threads_;
+    Precision precision_;
     int n_atoms_ = 0;
     std::vector<Ghost> ghosts_;
     std::vector<int> ghost_starts_, ghosts_of_atoms_;  // atom i has ghosts_of_atoms_[ghost_starts_[i] ...]

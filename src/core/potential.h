@@ -9,6 +9,7 @@
 
 #include "active_set.h"
 #include "model.h"
+#include "precision.h"
 
 namespace qnep {
 
@@ -65,8 +66,6 @@ struct ForceOutput {
     double *atom_virials = nullptr;  // [n_total][9], eV
     double *virial = nullptr;        // [9] row-major, eV, positive trace = compressed; owned atoms' share
 };
-
-enum class Precision { double_precision, single_precision };
 
 struct PotentialOptions {
     Precision precision = Precision::double_precision;

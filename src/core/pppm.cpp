@@ -121,18 +121,28 @@ std::array<int, 3> mesh_sizes(const ReciprocalCell &geometry, double alpha, cons
     return n;
 }
 
+template <typename Real>
 class ParticleMesh final : public ReciprocalSum {
 public:
     ParticleMesh(double alpha, double accuracy, int n_threads, DomainSum domain_sum):
-        alpha_(alpha), n_threads_(n_threads), domain_sum_(std::move(domain_sum)), kernels_(electrostatics_kernels()),
-        choice_(choose_mesh(alpha, accuracy)) {}
+        alpha_(alpha), n_threads_(n_threads), domain_sum_(std::move(domain_sum)),
+        kernels_(electrostatics_kernels<Real>()), choice_(choose_mesh(alpha, accuracy)) {}
 
     void set_cell(const Cell &cell) override;
     double compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) override;
     std::string describe() const override;
 
 private:
+    // A vector of the sum and, unless it is zero, its negative.
+    struct Wave {
+        std::size_t place;        // in the filter
+        std::array<double, 3> k;  // 1/Å
+        double count;             // of vectors
+        double virial_scale;      // see virial_factor
+    };
+
     void set_mesh();
+    void share_mesh();
     void set_influence();
     void sort_atoms(int n, const double *positions, const double *charges);
     void spread();
@@ -146,23 +156,26 @@ private:
     double alpha_;
     int n_threads_;
     DomainSum domain_sum_;
-    const ElectrostaticsKernels &kernels_;
+    const ElectrostaticsKernels<Real> &kernels_;
     MeshChoice choice_;
     Cell cell_ = no_cell;
     ReciprocalCell geometry_{Cell{{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}};
     MeshShape shape_;
     std::array<int, 3> n_max_{};                     // largest |index| of a wanted vector
     std::array<std::vector<double>, 3> correction_;  // [n_mesh], of the spline along each axis
-    std::unique_ptr<MeshTransform> transform_;
-    std::vector<double> influence_, filter_, power_, mesh_;
+    std::unique_ptr<MeshTransform<Real>> transform_;
+    std::vector<Real> influence_, filter_, power_, mesh_;
+    std::vector<double> shared_mesh_;       // as the domains sum it, if not in mesh_
+    std::vector<Wave> waves_;               // of the sum
     std::vector<std::size_t> plane_start_;  // [n_mesh[0] + 1], first sorted atom of each plane
     std::vector<int> order_, keys_;
     std::vector<std::size_t> bins_;
     std::vector<double> scaled_, charges_;  // sorted
-    std::vector<std::array<double, 4>> values_;
+    std::vector<std::array<Real, 4>> values_;
 };
 
-void ParticleMesh::set_cell(const Cell &cell) {
+template <typename Real>
+void ParticleMesh<Real>::set_cell(const Cell &cell) {
     if (cell == cell_) return;
     geometry_ = ReciprocalCell(cell);
     set_mesh();
@@ -170,7 +183,8 @@ void ParticleMesh::set_cell(const Cell &cell) {
     cell_ = cell;
 }
 
-void ParticleMesh::set_mesh() {
+template <typename Real>
+void ParticleMesh<Real>::set_mesh() {
     MeshShape shape;
     n_max_ = largest_indices(geometry_, alpha_);
     shape.n = mesh_sizes(geometry_, alpha_, choice_);
@@ -180,8 +194,8 @@ void ParticleMesh::set_mesh() {
     if (transform_ && shape.n == shape_.n && shape.n_kept == shape_.n_kept) return;
     shape_ = shape;
     transform_ = kernels_.make_transform(shape_);
-    mesh_.assign(shape_.size(), 0.0);
-    influence_.assign(transform_->filter_size(), 0.0);
+    mesh_.assign(shape_.size(), Real(0));
+    influence_.assign(transform_->filter_size(), Real(0));
     for (int d = 0; d < 3; ++d) {
         correction_[d].resize(shape_.n[d]);
         for (int n = 0; n < shape_.n[d]; ++n) {
@@ -194,8 +208,9 @@ void ParticleMesh::set_mesh() {
 }
 
 // visit(place in the filter, k, indices modulo the mesh, number of vectors ±k it stands for)
+template <typename Real>
 template <class Visit>
-void ParticleMesh::for_each_wave(const Visit &visit) const {
+void ParticleMesh<Real>::for_each_wave(const Visit &visit) const {
     const auto modulo = [](int n, int size) { return n < 0 ? n + size : n; };
     parallel_ranges(n_threads_, 2 * n_max_[1] + 1, [&](std::size_t begin, std::size_t end, int thread) {
         for (int m1 = static_cast<int>(begin); m1 < static_cast<int>(end); ++m1) {
@@ -212,18 +227,26 @@ void ParticleMesh::for_each_wave(const Visit &visit) const {
 }
 
 // Phi_i = sum over all k of G Re[S exp(i k.r)], hence half of the weight of the half space.
-void ParticleMesh::set_influence() {
-    for_each_wave([&](std::size_t place, const std::array<double, 3> &k, const std::array<int, 3> &index, double, int) {
-        const double weight = ewald_weight(k[0] * k[0] + k[1] * k[1] + k[2] * k[2], alpha_, geometry_.volume);
-        influence_[place] = weight == 0.0 ? 0.0
-                                          : 0.5 * weight * correction_[0][index[0]] * correction_[1][index[1]] *
-                                                correction_[2][index[2]];
+template <typename Real>
+void ParticleMesh<Real>::set_influence() {
+    std::vector<std::vector<Wave>> found(n_threads_);
+    for_each_wave([&](std::size_t place, const std::array<double, 3> &k, const std::array<int, 3> &index, double count,
+                      int thread) {
+        const double k_squared = k[0] * k[0] + k[1] * k[1] + k[2] * k[2];
+        const double weight = ewald_weight(k_squared, alpha_, geometry_.volume);
+        influence_[place] = static_cast<Real>(0.5 * weight * correction_[0][index[0]] * correction_[1][index[1]] *
+                                              correction_[2][index[2]]);
+        if (weight != 0.0) found[thread].push_back({place, k, count, virial_scale(k_squared, alpha_)});
     });
+    waves_.clear();
+    for (const auto &part : found)
+        waves_.insert(waves_.end(), part.begin(), part.end());
 }
 
 // Counting sort by mesh column (first two axes): neighbours in the list share cache lines, and a plane of the mesh
 // belongs to a range of atoms.
-void ParticleMesh::sort_atoms(int n, const double *positions, const double *charges) {
+template <typename Real>
+void ParticleMesh<Real>::sort_atoms(int n, const double *positions, const double *charges) {
     keys_.resize(n);
     order_.resize(n);
     charges_.resize(n);
@@ -258,10 +281,11 @@ void ParticleMesh::sort_atoms(int n, const double *positions, const double *char
 
 // Each thread owns a range of planes and lays down what its own and the following atoms put there. Every mesh point
 // gets its terms in the order of the atoms, so the result is the same for any number of threads.
-void ParticleMesh::spread() {
+template <typename Real>
+void ParticleMesh<Real>::spread() {
     const std::size_t n_planes = shape_.n[0], plane = shape_.size() / n_planes;
     parallel_ranges(n_threads_, n_planes, [&](std::size_t begin, std::size_t end, int) {
-        std::fill(mesh_.begin() + begin * plane, mesh_.begin() + end * plane, 0.0);
+        std::fill(mesh_.begin() + begin * plane, mesh_.begin() + end * plane, Real(0));
         MeshAtoms atoms{scaled_.data(), charges_.data()};
         const auto lay_down = [&](std::size_t first_plane, std::size_t last_plane) {
             atoms.first = plane_start_[first_plane];
@@ -280,40 +304,43 @@ void ParticleMesh::spread() {
     });
 }
 
-void ParticleMesh::gather() {
+template <typename Real>
+void ParticleMesh<Real>::gather() {
     parallel_ranges(n_threads_, charges_.size(), [&](std::size_t begin, std::size_t end, int) {
         const MeshAtoms atoms{scaled_.data(), charges_.data(), begin, end};
-        kernels_.gather(choice_.order, shape_, atoms, mesh_.data(), reinterpret_cast<double(*)[4]>(values_.data()));
+        kernels_.gather(choice_.order, shape_, atoms, mesh_.data(), reinterpret_cast<Real(*)[4]>(values_.data()));
     });
 }
 
-void ParticleMesh::add_virial(double *virial) const {
-    std::vector<std::array<double, 9>> parts(n_threads_, std::array<double, 9>{});
-    for_each_wave(
-        [&](std::size_t place, const std::array<double, 3> &k, const std::array<int, 3> &, double count, int thread) {
-            if (influence_[place] == 0.0) return;
-            const auto factor = virial_factor(k, alpha_);
-            for (int c = 0; c < 9; ++c)
-                parts[thread][c] += coulomb_constant * count * power_[place] * factor[c];
-        });
-    for (const auto &part : parts) {
-        for (int c = 0; c < 9; ++c)
-            virial[c] += part[c];
-    }
+template <typename Real>
+void ParticleMesh<Real>::add_virial(double *virial) const {
+    std::vector<std::array<double, 7>> parts(n_threads_, std::array<double, 7>{});
+    parallel_ranges(n_threads_, waves_.size(), [&](std::size_t begin, std::size_t end, int thread) {
+        std::array<double, 7> sum{};
+        for (std::size_t w = begin; w < end; ++w) {
+            const Wave &wave = waves_[w];
+            const double power = wave.count * static_cast<double>(power_[wave.place]);
+            add_virial_of_wave(power, power * wave.virial_scale, wave.k, sum);
+        }
+        parts[thread] = sum;
+    });
+    for (const auto &part : parts)
+        add_virial_sums(coulomb_constant, part, virial);
 }
 
-void ParticleMesh::add_atom_virials(double *virials) {
-    filter_.assign(influence_.size(), 0.0);
+template <typename Real>
+void ParticleMesh<Real>::add_atom_virials(double *virials) {
+    filter_.assign(influence_.size(), Real(0));
     for (const auto &places : symmetric_components) {
-        for_each_wave([&](std::size_t place, const std::array<double, 3> &k, const std::array<int, 3> &, double, int) {
-            if (influence_[place] != 0.0) filter_[place] = influence_[place] * virial_factor(k, alpha_)[places[0]];
-        });
+        for (const Wave &wave : waves_) {
+            filter_[wave.place] = influence_[wave.place] * static_cast<Real>(virial_factor(wave.k, alpha_)[places[0]]);
+        }
         transform_->apply(filter_.data(), nullptr);
         transform_->backward(mesh_.data());
         gather();
         for (std::size_t i = 0; i < charges_.size(); ++i) {
             double *virial = virials + 9 * std::size_t(order_[i]);
-            const double part = coulomb_constant * charges_[i] * values_[i][0];
+            const double part = coulomb_constant * charges_[i] * static_cast<double>(values_[i][0]);
             virial[places[0]] += part;
             if (places[1] != places[0]) virial[places[1]] += part;
         }
@@ -321,24 +348,38 @@ void ParticleMesh::add_atom_virials(double *virials) {
 }
 
 // Energy, potential and force of one sorted atom.
-void ParticleMesh::book_atom(std::size_t p, const ReciprocalOutput &output) const {
+template <typename Real>
+void ParticleMesh<Real>::book_atom(std::size_t p, const ReciprocalOutput &output) const {
     const std::size_t i = order_[p];
-    const double potential = coulomb_constant * values_[p][0];
+    const double potential = coulomb_constant * static_cast<double>(values_[p][0]);
     if (output.site_energies) output.site_energies[i] += charges_[p] * potential;
     if (output.potentials) output.potentials[i] += 2.0 * potential;
     if (!output.forces) return;
     const double scale = -2.0 * coulomb_constant * charges_[p];
     for (int d = 0; d < 3; ++d) {
-        const double slope = scale * shape_.n[d] * values_[p][d + 1];
+        const double slope = scale * shape_.n[d] * static_cast<double>(values_[p][d + 1]);
         for (int c = 0; c < 3; ++c)
             output.forces[3 * i + c] += slope * geometry_.inverse[d][c];
     }
 }
 
-double ParticleMesh::compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) {
+template <typename Real>
+void ParticleMesh<Real>::share_mesh() {
+    if constexpr (sizeof(Real) == sizeof(double)) {
+        domain_sum_(static_cast<int>(mesh_.size()), mesh_.data());
+    } else {
+        shared_mesh_.assign(mesh_.begin(), mesh_.end());
+        domain_sum_(static_cast<int>(shared_mesh_.size()), shared_mesh_.data());
+        std::copy(shared_mesh_.begin(), shared_mesh_.end(), mesh_.begin());
+    }
+}
+
+template <typename Real>
+double ParticleMesh<Real>::compute(int n, const double *positions, const double *charges,
+                                   const ReciprocalOutput &output) {
     sort_atoms(n, positions, charges);
     spread();
-    if (domain_sum_) domain_sum_(static_cast<int>(mesh_.size()), mesh_.data());
+    if (domain_sum_) share_mesh();
     transform_->forward(mesh_.data());
     if (output.virial) power_.resize(influence_.size());
     transform_->apply(influence_.data(), output.virial ? power_.data() : nullptr);
@@ -346,7 +387,7 @@ double ParticleMesh::compute(int n, const double *positions, const double *charg
     gather();
     double energy = 0.0;
     for (std::size_t p = 0; p < charges_.size(); ++p)
-        energy += coulomb_constant * charges_[p] * values_[p][0];
+        energy += coulomb_constant * charges_[p] * static_cast<double>(values_[p][0]);
     parallel_ranges(n_threads_, charges_.size(), [&](std::size_t begin, std::size_t end, int) {
         for (std::size_t p = begin; p < end; ++p)
             book_atom(p, output);
@@ -357,10 +398,12 @@ double ParticleMesh::compute(int n, const double *positions, const double *charg
     return energy;
 }
 
-std::string ParticleMesh::describe() const {
+template <typename Real>
+std::string ParticleMesh<Real>::describe() const {
     std::ostringstream text;
     text << "particle mesh, " << shape_.n[0] << " x " << shape_.n[1] << " x " << shape_.n[2] << " points, order "
-         << choice_.order << ", " << kernels_.name << ", " << n_threads_ << (n_threads_ == 1 ? " thread" : " threads");
+         << choice_.order << ", " << kernels_.name << (sizeof(Real) == sizeof(float) ? ", single precision, " : ", ")
+         << n_threads_ << (n_threads_ == 1 ? " thread" : " threads");
     return text.str();
 }
 
@@ -372,12 +415,16 @@ double mesh_time(double alpha, int n, const Cell &cell, double accuracy) {
     return n * time_per_atom(choice.order) + time_per_point * sizes[0] * sizes[1] * sizes[2];
 }
 
-std::unique_ptr<ReciprocalSum> make_pppm(double alpha, double accuracy, int n_threads, DomainSum domain_sum) {
+std::unique_ptr<ReciprocalSum> make_pppm(double alpha, double accuracy, int n_threads, DomainSum domain_sum,
+                                         Precision precision) {
     check_reciprocal_arguments(alpha, n_threads);
     if (!(accuracy >= 1e-9 && accuracy <= 0.1)) {
         throw InputError("accuracy of the particle mesh must be 1e-9 to 0.1 eV/Å, got " + std::to_string(accuracy));
     }
-    return std::make_unique<ParticleMesh>(alpha, accuracy, n_threads, std::move(domain_sum));
+    if (precision == Precision::single_precision) {
+        return std::make_unique<ParticleMesh<float>>(alpha, accuracy, n_threads, std::move(domain_sum));
+    }
+    return std::make_unique<ParticleMesh<double>>(alpha, accuracy, n_threads, std::move(domain_sum));
 }
 
 }  // namespace qnep

@@ -140,6 +140,56 @@ inline VectorOf<float> sum_eight(const VectorOf<float> *v) {
 }
 #endif
 
+template <typename Vector>
+inline void transpose_by_numbers(Vector *r) {
+    constexpr int n = sizeof(Vector) / sizeof(r[0][0]);
+    for (int i = 0; i < n; ++i) {
+        for (int j = 0; j < i; ++j) {
+            const auto number = r[i][j];
+            r[i][j] = r[j][i];
+            r[j][i] = number;
+        }
+    }
+}
+
+/// Rows to columns of as many vectors as they have numbers.
+inline void transpose(VectorOf<double> *r) {
+#if QNEP_SIMD_BYTES == 32
+    typedef long long Mask __attribute__((vector_size(32)));
+    const auto a = __builtin_shuffle(r[0], r[1], Mask{0, 4, 2, 6}), b = __builtin_shuffle(r[0], r[1], Mask{1, 5, 3, 7});
+    const auto c = __builtin_shuffle(r[2], r[3], Mask{0, 4, 2, 6}), d = __builtin_shuffle(r[2], r[3], Mask{1, 5, 3, 7});
+    r[0] = __builtin_shuffle(a, c, Mask{0, 1, 4, 5});
+    r[1] = __builtin_shuffle(b, d, Mask{0, 1, 4, 5});
+    r[2] = __builtin_shuffle(a, c, Mask{2, 3, 6, 7});
+    r[3] = __builtin_shuffle(b, d, Mask{2, 3, 6, 7});
+#else
+    transpose_by_numbers(r);
+#endif
+}
+
+inline void transpose(VectorOf<float> *r) {
+#if QNEP_SIMD_BYTES == 32
+    typedef int Mask __attribute__((vector_size(32)));
+    VectorOf<float> a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = __builtin_shuffle(r[i], r[i + 1], Mask{0, 8, 1, 9, 4, 12, 5, 13});
+        a[i + 1] = __builtin_shuffle(r[i], r[i + 1], Mask{2, 10, 3, 11, 6, 14, 7, 15});
+    }
+    for (int i = 0; i < 8; i += 4) {
+        for (int half = 0; half < 2; ++half) {
+            b[i + 2 * half] = __builtin_shuffle(a[i + half], a[i + half + 2], Mask{0, 1, 8, 9, 4, 5, 12, 13});
+            b[i + 2 * half + 1] = __builtin_shuffle(a[i + half], a[i + half + 2], Mask{2, 3, 10, 11, 6, 7, 14, 15});
+        }
+    }
+    for (int i = 0; i < 4; ++i) {
+        r[i] = __builtin_shuffle(b[i], b[i + 4], Mask{0, 1, 2, 3, 8, 9, 10, 11});
+        r[i + 4] = __builtin_shuffle(b[i], b[i + 4], Mask{4, 5, 6, 7, 12, 13, 14, 15});
+    }
+#else
+    transpose_by_numbers(r);
+#endif
+}
+
 /// Sums over the lanes of `count` vectors, stored side by side.
 template <int count, typename Real>
 inline void sum_each(const VectorOf<Real> *v, Real *to) {
@@ -495,12 +545,16 @@ inline int select_close(const std::int32_t *grid, const std::int32_t *center, co
     int n = 0;
     for (int p = 0; p < count; ++p) {
         const std::int32_t *row = grid + 4 * static_cast<std::size_t>(neighbors[p]);
+        const float dx = difference(row[0], center[0]);
+        const float dy = difference(row[1], center[1]);
+        const float dz = difference(row[2], center[2]);
+        const float d2 = dx * dx + dy * dy + dz * dz;
         index[n] = neighbors[p];
-        x[n] = difference(row[0], center[0]);
-        y[n] = difference(row[1], center[1]);
-        z[n] = difference(row[2], center[2]);
-        square[n] = x[n] * x[n] + y[n] * y[n] + z[n] * z[n];
-        n += square[n] < limit;
+        x[n] = dx;
+        y[n] = dy;
+        z[n] = dz;
+        square[n] = d2;
+        n += d2 < limit;
     }
     return n;
 }
