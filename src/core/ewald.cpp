@@ -56,6 +56,7 @@ private:
     void resize_workers();
     void load_block(Worker &worker, int n, int first, const double *positions, const double *charges) const;
     void structure_sums(int n, const double *positions, const double *charges);
+    void add_workers(std::size_t first_entry, std::size_t last_entry);
     double energy_and_coefficients(double *virial);
     void coefficients_of_component(int component);
     void site_fields(int n, const double *positions, const double *charges, const ReciprocalOutput &output);
@@ -74,6 +75,8 @@ private:
     std::array<int, 3> n_max_{};
     std::vector<EwaldRow> rows_;
     std::vector<Wave> waves_;
+    std::vector<std::size_t> first_waves_;  // of each row; one more
+    std::size_t n_workers_ = 1;             // that have added up structure factors
     std::size_t n_entries_ = 0, n_half_ = 0;
     std::vector<double> coefficients_;
     std::vector<Real> field_coefficients_;  // the same, for the kernels
@@ -96,6 +99,7 @@ void EwaldSum<Real>::set_cell(const Cell &cell) {
         n_max_[d] = static_cast<int>(std::floor(alpha_ * geometry_.lengths[axes_[d]] + 1e-9));
     rows_.clear();
     waves_.clear();
+    first_waves_ = {0};
     n_entries_ = n_half_ = 0;
     for (int n1 = 0; n1 <= n_max_[0]; ++n1) {
         for (int n2 = 0; n2 <= n_max_[1]; ++n2)
@@ -137,6 +141,7 @@ void EwaldSum<Real>::add_row(int n1, int n2) {
         waves_[w].entry += row.offset - row.first;
     n_entries_ += row.last - row.first;
     rows_.push_back(row);
+    first_waves_.push_back(waves_.size());
 }
 
 template <typename Real>
@@ -175,22 +180,29 @@ void EwaldSum<Real>::load_block(Worker &worker, int n, int first, const double *
 
 template <typename Real>
 void EwaldSum<Real>::structure_sums(int n, const double *positions, const double *charges) {
-    for (Worker &worker : workers_)
-        std::fill(worker.sums.begin(), worker.sums.end(), 0.0);
     const std::size_t n_blocks = (n + ewald_block - 1) / ewald_block;
     parallel_ranges(n_threads_, n_blocks, [&](std::size_t begin, std::size_t end, int thread) {
         Worker &worker = workers_[thread];
+        std::fill(worker.sums.begin(), worker.sums.end(), 0.0);
         for (std::size_t block = begin; block < end; ++block) {
             load_block(worker, n, static_cast<int>(block) * ewald_block, positions, charges);
             kernels_.structure_sums(rows_.data(), rows_.size(), worker.phases, worker.sums.data());
         }
     });
-    std::vector<double> &total = workers_[0].sums;
-    for (std::size_t w = 1; w < workers_.size(); ++w) {
-        for (std::size_t e = 0; e < total.size(); ++e)
+    n_workers_ = std::min<std::size_t>(n_threads_, n_blocks);
+    if (!domain_sum_) return;
+    add_workers(0, n_entries_);
+    domain_sum_(static_cast<int>(8 * n_entries_), workers_[0].sums.data());
+}
+
+// Sums of all threads in those of the first one.
+template <typename Real>
+void EwaldSum<Real>::add_workers(std::size_t first_entry, std::size_t last_entry) {
+    double *total = workers_[0].sums.data();
+    for (std::size_t w = 1; w < n_workers_; ++w) {
+        for (std::size_t e = 8 * first_entry; e < 8 * last_entry; ++e)
             total[e] += workers_[w].sums[e];
     }
-    if (domain_sum_) domain_sum_(static_cast<int>(total.size()), total.data());
 }
 
 // Sums of q cos(k.r) and q sin(k.r).
@@ -229,19 +241,34 @@ const Real *EwaldSum<Real>::coefficients_for_kernels() {
 
 template <typename Real>
 double EwaldSum<Real>::energy_and_coefficients(double *virial) {
-    std::fill(coefficients_.begin(), coefficients_.end(), 0.0);
-    const double *sums = workers_[0].sums.data();
+    struct Sums {
+        double energy = 0.0;
+        std::array<double, 7> virial{};
+    };
+    std::vector<Sums> parts(n_threads_);
+    parallel_ranges(n_threads_, rows_.size(), [&](std::size_t begin, std::size_t end, int thread) {
+        Sums sum;
+        for (std::size_t r = begin; r < end; ++r) {
+            const std::size_t first = rows_[r].offset, last = first + rows_[r].last - rows_[r].first;
+            if (!domain_sum_) add_workers(first, last);
+            std::fill(coefficients_.begin() + 8 * first, coefficients_.begin() + 8 * last, 0.0);
+            for (std::size_t w = first_waves_[r]; w < first_waves_[r + 1]; ++w) {
+                const Wave &wave = waves_[w];
+                double cosine, sine;
+                structure_factor(wave, workers_[0].sums.data(), cosine, sine);
+                const double part = coulomb_constant * wave.weight * (cosine * cosine + sine * sine);
+                sum.energy += part;
+                add_virial_of_wave(part, part * wave.virial_scale, wave.k, sum.virial);
+                add_coefficients(wave, wave.weight * cosine, wave.weight * sine);
+            }
+        }
+        parts[thread] = sum;
+    });
     double energy = 0.0;
-    std::array<double, 7> virial_sums{};
-    for (const Wave &wave : waves_) {
-        double cosine, sine;
-        structure_factor(wave, sums, cosine, sine);
-        const double part = coulomb_constant * wave.weight * (cosine * cosine + sine * sine);
-        energy += part;
-        add_virial_of_wave(part, part * wave.virial_scale, wave.k, virial_sums);
-        add_coefficients(wave, wave.weight * cosine, wave.weight * sine);
+    for (const Sums &part : parts) {
+        energy += part.energy;
+        if (virial) add_virial_sums(1.0, part.virial, virial);
     }
-    if (virial) add_virial_sums(1.0, virial_sums, virial);
     return energy;
 }
 

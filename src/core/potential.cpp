@@ -73,19 +73,13 @@ public:
     void start(int n_total, const ForceOutput &output) {
         size_ = static_cast<std::size_t>(n_total);
         output_ = output;
-        const int n_threads = static_cast<int>(own_.size());
-        parallel_ranges(n_threads, own_.size(), [&](std::size_t begin, std::size_t stop, int) {
-            for (std::size_t thread = begin; thread < stop; ++thread) {
-                Own &own = own_[thread];
-                if (output.forces) own.packed_forces.assign(4 * size_, 0.0);
-                if (output.atom_virials) own.atom_virials.assign(9 * size_, 0.0);
-                std::fill(own.virial, own.virial + 9, 0.0);
-            }
-        });
+        for (Own &own : own_)
+            own.is_used = false;
     }
 
     void add(const AtomKernel &kernel, int thread) {
         Own &own = own_[thread];
+        if (!own.is_used) clear(own);
         if (output_.forces) kernel.add_forces(own.packed_forces.data());
         if (output_.virial) kernel.add_virial(own.virial);
         if (output_.atom_virials) kernel.add_atom_virials(own.atom_virials.data());
@@ -93,7 +87,7 @@ public:
 
     void reduce() {
         for (const Own &own : own_) {
-            for (int c = 0; output_.virial && c < 9; ++c)
+            for (int c = 0; own.is_used && output_.virial && c < 9; ++c)
                 output_.virial[c] += own.virial[c];
         }
         if (output_.forces) sum(output_.forces, 3, &Own::packed_forces, 4);
@@ -105,12 +99,21 @@ private:
     struct alignas(128) Own {
         std::vector<double> packed_forces, atom_virials;
         double virial[9] = {};
+        bool is_used = false;  // by an atom of this evaluation; else what it holds is old
     };
+
+    void clear(Own &own) const {
+        if (output_.forces) own.packed_forces.assign(4 * size_, 0.0);
+        if (output_.atom_virials) own.atom_virials.assign(9 * size_, 0.0);
+        std::fill(own.virial, own.virial + 9, 0.0);
+        own.is_used = true;
+    }
 
     void sum(double *to, std::size_t width, std::vector<double> Own::*values, std::size_t stride) {
         const int n_threads = static_cast<int>(own_.size());
         parallel_ranges(n_threads, size_, [&](std::size_t begin, std::size_t stop, int) {
             for (const Own &own : own_) {
+                if (!own.is_used) continue;
                 const double *from = (own.*values).data();
                 for (std::size_t i = begin; i < stop; ++i) {
                     for (std::size_t c = 0; c < width; ++c)
@@ -154,11 +157,18 @@ public:
     // Calls body(kernel, atom, thread, place) with the kernel gathered, for all atoms of the list; place: in its order.
     template <typename Body>
     void for_atoms(const Atoms &atoms, const NeighborList &neighbors, const Body &body) {
+        pack_positions(atoms);
+        for_packed_atoms(atoms, neighbors, body);
+    }
+
+    // The same for atoms that have not moved since the last call of for_atoms.
+    template <typename Body>
+    void for_packed_atoms(const Atoms &atoms, const NeighborList &neighbors, const Body &body) {
         if (neighbors.n_atoms() != atoms.n_owned) {
             throw InputError("the neighbour list is of " + std::to_string(neighbors.n_atoms()) + " atoms, wanted " +
                              std::to_string(atoms.n_owned));
         }
-        const PackedPositions positions = pack_positions(atoms);
+        const PackedPositions positions{packed_positions_.data(), grid_positions_.data()};
         const std::vector<int> &order = neighbors.order();
         std::atomic<long long> coincident{-1};
         parallel_ranges(n_threads_, order.size(), [&](std::size_t begin, std::size_t stop, int thread) {
@@ -185,8 +195,9 @@ public:
     std::size_t state_bytes() const { return kernels_[0]->state_bytes(); }
     void reserve_states(int n_owned) { states_.resize(static_cast<std::size_t>(n_owned) * state_bytes()); }
 
-    void require_states(int n_owned, const char *caller) const {
-        if (states_.size() != static_cast<std::size_t>(n_owned) * state_bytes()) {
+    void require_states(const Atoms &atoms, const char *caller) const {
+        if (states_.size() != static_cast<std::size_t>(atoms.n_owned) * state_bytes() ||
+            std::max(packed_positions_.size(), grid_positions_.size()) != 4 * static_cast<std::size_t>(atoms.n_total)) {
             throw InputError(std::string(caller) + " must follow network_pass for the same atoms");
         }
     }
@@ -200,7 +211,7 @@ private:
         }
     }
 
-    PackedPositions pack_positions(const Atoms &atoms) {
+    void pack_positions(const Atoms &atoms) {
         const std::size_t size = 4 * static_cast<std::size_t>(atoms.n_total);
         if (single_) {
             grid_positions_.resize(size);
@@ -218,7 +229,6 @@ private:
                 }
             }
         });
-        return {packed_positions_.data(), grid_positions_.data()};
     }
 
     // The nearest multiple of the spacing, modulo 2^32: adding 1.5 * 2^52 leaves it in the low bits.
@@ -289,9 +299,9 @@ void Potential::network_pass(const Atoms &atoms, const NeighborList &neighbors, 
 
 void Potential::force_pass(const Atoms &atoms, const NeighborList &neighbors, const double *charge_derivatives,
                            const ForceOutput &output) {
-    implementation_->require_states(atoms.n_owned, "force_pass");
+    implementation_->require_states(atoms, "force_pass");
     ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
-    implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t place) {
+    implementation_->for_packed_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t place) {
         kernel.restore_state(implementation_->state_of(place));
         kernel.gradient(1.0, charge_derivatives ? charge_derivatives[i] : 0.0, true);
         outputs.add(kernel, thread);
@@ -316,7 +326,7 @@ void Potential::real_space_coulomb(const Atoms &atoms, const NeighborList &neigh
 }
 
 void Potential::born_effective_charges(const Atoms &atoms, const NeighborList &neighbors, double *born_charges) {
-    implementation_->require_states(atoms.n_owned, "born_effective_charges");
+    implementation_->require_states(atoms, "born_effective_charges");
     if (!model().has_charges()) {
         throw InputError("Born effective charges need a model with charges, got " + model().token());
     }

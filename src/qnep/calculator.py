@@ -15,7 +15,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from qnep._core import Evaluator
 from qnep.conventions import to_voigt
 from qnep.model import Model
-from qnep.neighbors import VerletList, cell_volume
+from qnep.neighbors import VerletList, are_equal, are_identical, cell_volume
 
 EVALUATION_SETTINGS = {"total_charge", "kspace", "accuracy", "mean_correction"}
 """Settings that are given with every evaluation; the others are built into the evaluator."""
@@ -193,13 +193,16 @@ class _ModelCalculator(Calculator):
         old = self.atoms
         if old is None:
             return list(all_changes)
-        pairs = {
-            "positions": (old.positions, atoms.positions),
-            "numbers": (old.numbers, atoms.numbers),
-            "cell": (old.cell.array, atoms.cell.array),
-            "pbc": (old.pbc, atoms.pbc),
-        }
-        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]
+        return [
+            name
+            for name, is_same in (
+                ("positions", are_equal(old.positions, atoms.positions)),
+                ("numbers", are_equal(old.numbers, atoms.numbers)),
+                ("cell", are_identical(old.cell.array, atoms.cell.array)),
+                ("pbc", are_identical(old.pbc, atoms.pbc)),
+            )
+            if not is_same
+        ]
 
     def calculate(
         self,
@@ -208,7 +211,9 @@ class _ModelCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Evaluate the atoms; ASE calls this when a result is missing."""
-        super().calculate(atoms, properties, system_changes)
+        # What the base class does, without a look at the disk: there are no files.
+        if atoms is not None:
+            self.atoms = atoms.copy()
         if self.atoms is None:
             raise ValueError("there are no atoms to evaluate")
         self._prepare(self.atoms)
@@ -220,7 +225,7 @@ class _ModelCalculator(Calculator):
 
     def _prepare(self, atoms: Atoms) -> None:
         """Check the atoms and give every member a neighbour list that holds for them."""
-        are_same = np.array_equal(self._numbers, atoms.numbers)
+        are_same = are_equal(self._numbers, atoms.numbers)
         for member in self._members:
             member.check(atoms, are_elements_known=are_same)
         is_new = self._neighbors.update(atoms.positions, atoms.cell.array, atoms.pbc)

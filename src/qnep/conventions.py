@@ -7,6 +7,8 @@ compressed) and the stress ``-W / V`` (tension positive, as in ASE).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 COULOMB_CONSTANT = 14.399645
@@ -32,8 +34,16 @@ def to_voigt(
     tensors: np.ndarray, order: tuple[tuple[int, int], ...] = ASE_VOIGT
 ) -> np.ndarray:  # [..., 6]
     """Return six components of the symmetric part of (..., 3, 3) tensors."""
-    rows, columns = zip(*order)
-    return 0.5 * (tensors[..., rows, columns] + tensors[..., columns, rows])
+    first, second = _flat_places(order)
+    flat = tensors.reshape(*tensors.shape[:-2], 9)
+    return 0.5 * (flat[..., first] + flat[..., second])
+
+
+@lru_cache
+def _flat_places(order: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the components and their mirror images stand in a row of nine; looked up at every step of a simulation."""
+    rows, columns = np.array(order).T
+    return 3 * rows + columns, 3 * columns + rows
 
 
 def from_voigt(
