@@ -33,8 +33,13 @@ def newest_source() -> float:
     return max(path.stat().st_mtime for folder in folders for path in folder.glob("*.*"))
 
 
-def from_cache() -> tuple[str, str]:
-    """Program and plugin folder that scripts/build_lammps_kokkos.py made; skips the tests if it has not."""
+def parts_of_cache() -> dict[str, str]:
+    """What scripts/build_lammps_kokkos.py says of its cache; nothing if it has not built."""
+    return ask_cache()[0]
+
+
+def ask_cache() -> tuple[dict[str, str], str]:
+    """What the build script says of its cache, and why not."""
     environment = {**os.environ}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     found = subprocess.run(
@@ -45,8 +50,15 @@ def from_cache() -> tuple[str, str]:
         check=False,
     )
     if found.returncode != 0:
-        pytest.skip(f"needs a LAMMPS with KOKKOS (make test-kokkos): {found.stderr.strip()}")
-    parts = dict(line.split("=", 1) for line in found.stdout.splitlines())
+        return {}, found.stderr.strip()
+    return dict(line.split("=", 1) for line in found.stdout.splitlines()), ""
+
+
+def from_cache() -> tuple[str, str]:
+    """Program and plugin folder that scripts/build_lammps_kokkos.py made; skips the tests if it has not."""
+    parts, reason = ask_cache()
+    if not parts:
+        pytest.skip(f"needs a LAMMPS with KOKKOS (make test-kokkos): {reason}")
     if Path(parts["plugin"], "built").stat().st_mtime < newest_source():
         pytest.skip(f"{parts['plugin']} is older than its sources: make test-kokkos builds it")
     return parts["lmp"], parts["plugin"]

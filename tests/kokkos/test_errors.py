@@ -47,10 +47,10 @@ WRONG: dict[str, tuple[dict, list[str], str]] = {
         ON,
         "keyword grade: wanted a readable active-set file, got set.txt",
     ),
-    "electrodes without charges of a model": (
+    "electrodes without a model": (
         {
-            "style": "zero 5.0",
-            "after": "fix e all qnep/conp induced Na C O electrode a potential 1 group all",
+            "after": "pair_style zero 5.0\npair_coeff * *\n"
+            "fix e all qnep/conp induced Na C O electrode a potential 1 group all",
         },
         ON,
         "fix qnep/conp induced: wanted one pair_style qnep",
