@@ -211,11 +211,8 @@ class _ModelCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Evaluate the atoms; ASE calls this when a result is missing."""
-        # What the base class does, without a look at the disk: there are no files. A copy of the whole structure would
-        # cost a small cell several percent of its evaluation.
-        if atoms is not None and self.atoms is not None and list(system_changes) == ["positions"]:
-            self.atoms.positions[:] = atoms.positions
-        elif atoms is not None:
+        # What the base class does, without a look at the disk: there are no files.
+        if atoms is not None:
             self.atoms = atoms.copy()
         if self.atoms is None:
             raise ValueError("there are no atoms to evaluate")
