@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -106,3 +108,18 @@ thermo_modify format float %.15g
 {body}
 write_dump all custom final.dump id x y z fx fy fz modify format float %.15g
 """
+
+
+def uninterrupted_run(folder: Path, run_lammps: Callable[..., Any]) -> list[np.ndarray]:
+    """Columns of COLVAR and HILLS of 42 steps, both removed, with all input left for a run that stops and goes on.
+
+    Without the work, which METAD counts from each start on.
+    """
+    write_data(folder / "frame.data", lattice_frame())
+    (folder / "plumed.dat").write_text(DYNAMIC.replace(" CALC_WORK", "").replace(",mt.work", ""))
+    run_lammps(script(LJ, NVE + "run 42"))
+    files = [folder / "COLVAR", folder / "HILLS"]
+    columns = [np.loadtxt(file) for file in files]
+    for file in files:
+        file.unlink()
+    return columns

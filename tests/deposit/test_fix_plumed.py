@@ -19,6 +19,7 @@ from lammps_inputs import (
     lattice_frame,
     random_frame,
     script,
+    uninterrupted_run,
     write_data,
 )
 from numpy.testing import assert_allclose
@@ -214,12 +215,7 @@ def test_run_after_run_is_one_run(tmp_path, run_lammps):
 
 def test_restart_continues_the_bias(tmp_path, run_lammps):
     """A second LAMMPS goes on from a restart file with the hills of the first (keyword restart)."""
-    write_data(tmp_path / "frame.data", lattice_frame())
-    (tmp_path / "plumed.dat").write_text(DYNAMIC.replace(" CALC_WORK", "").replace(",mt.work", ""))
-    run_lammps(script(LJ, NVE + "run 42"))
-    uninterrupted = [np.loadtxt(tmp_path / name) for name in ("COLVAR", "HILLS")]
-    for name in ("COLVAR", "HILLS"):
-        (tmp_path / name).unlink()
+    uninterrupted = uninterrupted_run(tmp_path, run_lammps)
     run_lammps(script(LJ, NVE + "run 35\nwrite_restart half.restart"))
     again = script(LJ, "fix nve all nve\nrun 7").replace(
         "read_data frame.data", "read_restart half.restart"

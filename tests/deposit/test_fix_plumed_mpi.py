@@ -22,6 +22,7 @@ from lammps_inputs import (
     lattice_frame,
     random_frame,
     script,
+    uninterrupted_run,
     write_data,
 )
 from numpy.testing import assert_allclose
@@ -103,12 +104,7 @@ def test_ranks_without_atoms(mpi_kernel, tmp_path, run_lammps):
 
 def test_restart(mpi_kernel, tmp_path, run_lammps):
     """Half of a run on two ranks, the other half, with the hills of the first, on four."""
-    write_data(tmp_path / "frame.data", lattice_frame())
-    (tmp_path / "plumed.dat").write_text(DYNAMIC.replace(" CALC_WORK", "").replace(",mt.work", ""))
-    run_lammps(script(LJ, NVE + "run 42"))
-    uninterrupted = [np.loadtxt(tmp_path / name) for name in ("COLVAR", "HILLS")]
-    for name in ("COLVAR", "HILLS"):
-        (tmp_path / name).unlink()
+    uninterrupted = uninterrupted_run(tmp_path, run_lammps)
     first = script(LJ, NVE + "run 35\nwrite_restart half.restart", fix=SHARED)
     assert run_lammps(first, ranks=2, PLUMED_KERNEL=mpi_kernel).status == 0
     second = script(LJ, "fix nve all nve\nrun 7", fix=SHARED + " restart yes")
