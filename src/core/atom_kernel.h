@@ -67,10 +67,10 @@ class AtomKernel {
 public:
     virtual ~AtomKernel();
 
-    /// Collect the neighbours within the cutoffs. neighbors and segments: as from NeighborList. Returns -1, or the
-    /// index of an atom at the same place.
-    virtual int gather(const PackedPositions &positions, const int *neighbors, const int *segments, int atom,
-                       int type) = 0;
+    /// Collect the neighbours within the cutoffs. neighbors, owners and segments: as from NeighborList. Returns -1, or
+    /// the index (of the owner) of an atom at the same place.
+    virtual int gather(const PackedPositions &positions, const int *neighbors, const int *owners, const int *segments,
+                       int atom, int type) = 0;
 
     /// Basis functions and descriptor of the gathered atom.
     virtual void describe() = 0;
@@ -91,8 +91,8 @@ public:
     /// G_ij = energy_weight dU_i/dr_ij + charge_weight dq_i/dr_ij (+ ZBL) for all neighbours, kept inside.
     virtual void gradient(double energy_weight, double charge_weight, bool with_repulsion) = 0;
 
-    // What is done with the gradient.
-    virtual void add_forces(double *packed_forces) const = 0;       // F_i += G, F_j -= G; [n_total][4]
+    // What is done with the gradient; j is the neighbour's owner.
+    virtual void add_forces(double *packed_forces) const = 0;       // F_i += G, F_j -= G; [n_booked][4]
     virtual void add_virial(double *virial) const = 0;              // W -= r (x) G
     virtual void add_atom_virials(double *atom_virials) const = 0;  // the same, booked on j
     virtual void add_born_charges(double scale, double *born_charges) const = 0;

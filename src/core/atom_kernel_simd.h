@@ -99,7 +99,7 @@ public:
         angular_segments_.reserve(m_.n_types + 1);
     }
 
-    int gather(const PackedPositions &positions, const int *neighbors, const int *segments, int atom,
+    int gather(const PackedPositions &positions, const int *neighbors, const int *owners, const int *segments, int atom,
                int type) override {
         reserve_slots(segments[m_.n_types]);
         atom_ = atom;
@@ -111,8 +111,9 @@ public:
         for (int t = 0; t < m_.n_types; ++t) {
             segments_.get()[t] = n;
             const Real limit = static_cast<Real>(cutoffs[t] * cutoffs[t] / (unit * unit));
-            n += select_close(from, center, neighbors + segments[t], segments[t + 1] - segments[t], limit, index_ + n,
-                              ux_ + n, uy_ + n, uz_ + n, distance_ + n);
+            n +=
+                select_close(from, center, neighbors + segments[t], owners + segments[t], segments[t + 1] - segments[t],
+                             limit, index_ + n, ux_ + n, uy_ + n, uz_ + n, distance_ + n);
         }
         segments_.get()[m_.n_types] = n;
         n_slots_ = n;
@@ -981,7 +982,8 @@ private:
     std::size_t slot_capacity_ = 0;
     Scratch<int> slot_index_, angular_index_, angular_type_, segments_, angular_segments_;
     Scratch<Real> slot_memory_, angular_memory_;
-    int *index_ = nullptr, *angular_slot_ = nullptr, *angular_types_ = nullptr;
+    int *index_ = nullptr;  // the atom on which a neighbour's share is booked
+    int *angular_slot_ = nullptr, *angular_types_ = nullptr;
     Real *ux_ = nullptr, *uy_ = nullptr, *uz_ = nullptr, *distance_ = nullptr;
     Real *gx_ = nullptr, *gy_ = nullptr, *gz_ = nullptr;
     Real *argument_ = nullptr, *cutoff_value_ = nullptr, *cutoff_slope_ = nullptr;

@@ -12,6 +12,8 @@ constexpr std::size_t slack = 16;  // indices behind the last one that a vector 
 }  // namespace
 
 void NeighborList::start(const Atoms &atoms, int n_types) {
+    owners_.clear();
+    n_booked_ = atoms.n_total;
     offsets_.assign(static_cast<std::size_t>(atoms.n_owned) + 1, 0);
     n_segments_ = static_cast<std::size_t>(n_types) + 1;
     segments_.assign(n_segments_ * atoms.n_owned, 0);
@@ -38,7 +40,7 @@ void NeighborList::assign(const Atoms &atoms, int n_types, int n_lists, const in
 }
 
 void NeighborList::assign_pairs(const Atoms &atoms, int n_types, std::size_t n_pairs, const int *first,
-                                const int *second) {
+                                const int *second, const int *owners) {
     start(atoms, n_types);
     for (std::size_t p = 0; p < n_pairs; ++p)
         ++offsets_[first[p] + 1];
@@ -49,9 +51,16 @@ void NeighborList::assign_pairs(const Atoms &atoms, int n_types, std::size_t n_p
         indices_[next[first[p]]++] = second[p];
     for (int i = 0; i < atoms.n_owned; ++i)
         sort_by_type(atoms, i);
+    if (owners) book_on(owners, atoms.n_owned);
     std::vector<int> active(atoms.n_owned);
     std::iota(active.begin(), active.end(), 0);
     set_order(atoms, std::move(active));
+}
+
+void NeighborList::book_on(const int *owners, int n_owned) {
+    owners_.resize(indices_.size());
+    std::transform(indices_.begin(), indices_.end(), owners_.begin(), [owners](int j) { return owners[j]; });
+    n_booked_ = n_owned;
 }
 
 // What vectors read behind the end must be indices too.
@@ -62,7 +71,7 @@ void NeighborList::resize_indices(std::size_t size) {
 
 std::size_t NeighborList::memory() const {
     return offsets_.capacity() * sizeof(std::size_t) +
-           (indices_.capacity() + segments_.capacity() + order_.capacity()) * sizeof(int);
+           (indices_.capacity() + owners_.capacity() + segments_.capacity() + order_.capacity()) * sizeof(int);
 }
 
 // Counting sort of the neighbours of one atom; those of type -1 go to the end, where the kernels stop.

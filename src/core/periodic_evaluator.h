@@ -66,29 +66,23 @@ public:
     std::size_t memory() const;  // bytes of the neighbour list
 
 private:
-    struct Ghost {
-        int owner;
-        std::int32_t shift[3];
-    };
-
-    Atoms place_atoms(const double *positions, const Cell &cell);
-    void add_charges(const double *positions, const Cell &cell, const Atoms &atoms, const EvaluationOptions &options,
-                     Evaluation &result, const ForceOutput &output);
+    Atoms atoms_at(const double *positions, const Cell &cell) const;
+    void add_charges(const Cell &cell, const Atoms &atoms, const EvaluationOptions &options, Evaluation &result,
+                     const ForceOutput &output);
     void prepare_reciprocal_sum(const Cell &cell, const EvaluationOptions &options);
-    void sort_ghosts(int n_atoms);
-    void fold_ghosts(std::vector<double> &values, int width) const;
 
     Potential potential_;
     int n_threads_;
     Precision precision_;
     int n_atoms_ = 0;
-    std::vector<Ghost> ghosts_;
-    std::vector<int> ghost_starts_, ghosts_of_atoms_;  // atom i has ghosts_of_atoms_[ghost_starts_[i] ...]
-    std::vector<int> types_;                           // [n_total]
-    std::vector<double> positions_;                    // [n_total][3]
+    std::vector<PeriodicImage> images_;
+    std::vector<int> types_;  // [n_total]
     NeighborList neighbors_;
     std::unique_ptr<ReciprocalSum> reciprocal_;
-    std::string reciprocal_key_;  // what reciprocal_ was made for
+    // What reciprocal_ was made for.
+    std::string reciprocal_method_;
+    double reciprocal_accuracy_ = 0.0;
+    int reciprocal_n_atoms_ = 0;
 };
 
 }  // namespace qnep

@@ -1,6 +1,7 @@
 #include "potential.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -70,8 +71,8 @@ class ThreadOutputs {
 public:
     explicit ThreadOutputs(int n_threads): own_(n_threads) {}
 
-    void start(int n_total, const ForceOutput &output) {
-        size_ = static_cast<std::size_t>(n_total);
+    void start(int n_booked, const ForceOutput &output) {
+        size_ = static_cast<std::size_t>(n_booked);
         output_ = output;
         for (Own &own : own_)
             own.is_used = false;
@@ -134,7 +135,7 @@ class Potential::Implementation {
 public:
     Implementation(std::shared_ptr<const Model> model, const PotentialOptions &options):
         model_(std::move(model)), n_threads_(options.n_threads), simd_(choose_simd(options.simd)),
-        outputs_(std::max(options.n_threads, 1)) {
+        outputs_(std::max(options.n_threads, 1)), positions_(std::max(options.n_threads, 1)) {
         model_->check();
         if (n_threads_ < 1) {
             throw InputError("n_threads must be at least 1, got " + std::to_string(n_threads_));
@@ -149,34 +150,71 @@ public:
     const Model &model() const { return *model_; }
     const std::string &simd() const { return simd_; }
     int n_threads() const { return n_threads_; }
-    ThreadOutputs &start_outputs(int n_total, const ForceOutput &output) {
-        outputs_.start(n_total, output);
+    ThreadOutputs &start_outputs(int n_booked, const ForceOutput &output) {
+        outputs_.start(n_booked, output);
         return outputs_;
     }
 
     // Calls body(kernel, atom, thread, place) with the kernel gathered, for all atoms of the list; place: in its order.
     template <typename Body>
     void for_atoms(const Atoms &atoms, const NeighborList &neighbors, const Body &body) {
-        pack_positions(atoms);
-        for_packed_atoms(atoms, neighbors, body);
+        resize_positions(atoms.n_total);
+        if (!has_own_positions(atoms)) {
+            parallel_ranges(n_threads_, atoms.n_total, [&](std::size_t begin, std::size_t stop, int) {
+                pack_positions(atoms, begin, stop, positions_[0]);
+            });
+        }
+        visit_atoms(atoms, neighbors, has_own_positions(atoms), body);
     }
 
     // The same for atoms that have not moved since the last call of for_atoms.
     template <typename Body>
     void for_packed_atoms(const Atoms &atoms, const NeighborList &neighbors, const Body &body) {
+        visit_atoms(atoms, neighbors, false, body);
+    }
+
+    // States are kept in the order of the visits: read one after the other, they come in time.
+    char *state_of(std::size_t place) { return states_.data() + place * state_bytes(); }
+    std::size_t state_bytes() const { return kernels_[0]->state_bytes(); }
+    void reserve_states(int n_owned) { states_.resize(static_cast<std::size_t>(n_owned) * state_bytes()); }
+
+    void require_states(const Atoms &atoms, const char *caller) const {
+        const Positions &positions = positions_[0];
+        if (states_.size() != static_cast<std::size_t>(atoms.n_owned) * state_bytes() ||
+            std::max(positions.exact.size(), positions.grid.size()) != 4 * static_cast<std::size_t>(atoms.n_total)) {
+            throw InputError(std::string(caller) + " must follow network_pass for the same atoms");
+        }
+    }
+
+private:
+    // As the kernels read them; of two threads never in one cache line.
+    struct alignas(128) Positions {
+        std::vector<double> exact;       // [n_total][4], Å: of double precision
+        std::vector<std::int32_t> grid;  // [n_total][4]: of single precision
+    };
+
+    // Few atoms are packed by every thread for itself, into the cache of its core: fetching what another core has
+    // written takes longer. These fill a quarter of a megabyte.
+    static constexpr int most_own_positions = 8192;
+    bool has_own_positions(const Atoms &atoms) const { return n_threads_ > 1 && atoms.n_total <= most_own_positions; }
+
+    template <typename Body>
+    void visit_atoms(const Atoms &atoms, const NeighborList &neighbors, bool packs_own_positions, const Body &body) {
         if (neighbors.n_atoms() != atoms.n_owned) {
             throw InputError("the neighbour list is of " + std::to_string(neighbors.n_atoms()) + " atoms, wanted " +
                              std::to_string(atoms.n_owned));
         }
-        const PackedPositions positions{packed_positions_.data(), grid_positions_.data()};
         const std::vector<int> &order = neighbors.order();
         std::atomic<long long> coincident{-1};
         parallel_ranges(n_threads_, order.size(), [&](std::size_t begin, std::size_t stop, int thread) {
             AtomKernel &kernel = *kernels_[thread];
+            Positions &own = positions_[has_own_positions(atoms) ? thread : 0];
+            if (packs_own_positions) pack_positions(atoms, 0, atoms.n_total, own);
+            const PackedPositions positions{own.exact.data(), own.grid.data()};
             for (std::size_t k = begin; k < stop; ++k) {
                 const int i = order[k];
-                const int other =
-                    kernel.gather(positions, neighbors.neighbors(i), neighbors.segments(i), i, atoms.types[i]);
+                const int other = kernel.gather(positions, neighbors.neighbors(i), neighbors.owners(i),
+                                                neighbors.segments(i), i, atoms.types[i]);
                 if (other >= 0) {
                     coincident = static_cast<long long>(i) * atoms.n_total + other;
                     return;
@@ -190,19 +228,6 @@ public:
         }
     }
 
-    // States are kept in the order of the visits: read one after the other, they come in time.
-    char *state_of(std::size_t place) { return states_.data() + place * state_bytes(); }
-    std::size_t state_bytes() const { return kernels_[0]->state_bytes(); }
-    void reserve_states(int n_owned) { states_.resize(static_cast<std::size_t>(n_owned) * state_bytes()); }
-
-    void require_states(const Atoms &atoms, const char *caller) const {
-        if (states_.size() != static_cast<std::size_t>(atoms.n_owned) * state_bytes() ||
-            std::max(packed_positions_.size(), grid_positions_.size()) != 4 * static_cast<std::size_t>(atoms.n_total)) {
-            throw InputError(std::string(caller) + " must follow network_pass for the same atoms");
-        }
-    }
-
-private:
     template <typename Real>
     void prepare(std::unique_ptr<PreparedModel<Real>> &prepared, const PotentialOptions &options) {
         prepared = std::make_unique<PreparedModel<Real>>(*model_, options.temperature);
@@ -211,24 +236,29 @@ private:
         }
     }
 
-    void pack_positions(const Atoms &atoms) {
-        const std::size_t size = 4 * static_cast<std::size_t>(atoms.n_total);
-        if (single_) {
-            grid_positions_.resize(size);
-        } else {
-            packed_positions_.resize(size);
+    void resize_positions(int n_total) {
+        const std::size_t size = 4 * static_cast<std::size_t>(n_total);
+        for (Positions &positions : positions_) {
+            const bool is_used = &positions == &positions_[0] || n_total <= most_own_positions;
+            if (single_) {
+                positions.grid.resize(is_used ? size : 0);
+            } else {
+                positions.exact.resize(is_used ? size : 0);
+            }
         }
-        parallel_ranges(n_threads_, atoms.n_total, [&](std::size_t begin, std::size_t stop, int) {
-            for (std::size_t i = begin; i < stop; ++i) {
-                const double *from = atoms.positions + 3 * i;
+    }
+
+    void pack_positions(const Atoms &atoms, std::size_t begin, std::size_t stop, Positions &to) const {
+        for (std::size_t i = begin; i < stop; ++i) {
+            const std::array<double, 3> from = atoms.position(i);
+            for (int c = 0; c < 3; ++c) {
                 if (single_) {
-                    for (int c = 0; c < 3; ++c)
-                        grid_positions_[4 * i + c] = to_grid(from[c]);
+                    to.grid[4 * i + c] = to_grid(from[c]);
                 } else {
-                    std::copy_n(from, 3, packed_positions_.data() + 4 * i);
+                    to.exact[4 * i + c] = from[c];
                 }
             }
-        });
+        }
     }
 
     // The nearest multiple of the spacing, modulo 2^32: adding 1.5 * 2^52 leaves it in the low bits.
@@ -243,8 +273,7 @@ private:
     int n_threads_;
     std::string simd_;
     ThreadOutputs outputs_;
-    std::vector<double> packed_positions_;      // [n_total][4], Å: of double precision
-    std::vector<std::int32_t> grid_positions_;  // [n_total][4]: of single precision
+    std::vector<Positions> positions_;  // one per thread; the first one is that of all if there are many atoms
     std::unique_ptr<PreparedModel<double>> double_;
     std::unique_ptr<PreparedModel<float>> single_;
     std::vector<std::unique_ptr<AtomKernel>> kernels_;  // one per thread
@@ -267,7 +296,7 @@ const std::string &Potential::simd() const {
 
 void Potential::compute(const Atoms &atoms, const NeighborList &neighbors, double *site_energies,
                         const ForceOutput &output) {
-    ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
+    ThreadOutputs &outputs = implementation_->start_outputs(neighbors.n_booked(), output);
     const bool wants_gradient = output.forces || output.virial || output.atom_virials;
     if (site_energies) std::fill(site_energies, site_energies + atoms.n_owned, 0.0);
     implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t) {
@@ -300,7 +329,7 @@ void Potential::network_pass(const Atoms &atoms, const NeighborList &neighbors, 
 void Potential::force_pass(const Atoms &atoms, const NeighborList &neighbors, const double *charge_derivatives,
                            const ForceOutput &output) {
     implementation_->require_states(atoms, "force_pass");
-    ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
+    ThreadOutputs &outputs = implementation_->start_outputs(neighbors.n_booked(), output);
     implementation_->for_packed_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t place) {
         kernel.restore_state(implementation_->state_of(place));
         kernel.gradient(1.0, charge_derivatives ? charge_derivatives[i] : 0.0, true);
@@ -313,7 +342,7 @@ void Potential::real_space_coulomb(const Atoms &atoms, const NeighborList &neigh
                                    double *site_energies, double *potentials, const ForceOutput &output) {
     const double alpha = model().ewald_alpha();
     const double self = coulomb_constant * alpha / std::sqrt(pi);
-    ThreadOutputs &outputs = implementation_->start_outputs(atoms.n_total, output);
+    ThreadOutputs &outputs = implementation_->start_outputs(neighbors.n_booked(), output);
     implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int i, int thread, std::size_t) {
         double energy = -self * charges[i] * charges[i];
         double potential = -2.0 * self * charges[i];
@@ -334,7 +363,7 @@ void Potential::born_effective_charges(const Atoms &atoms, const NeighborList &n
     const int n_threads = implementation_->n_threads();
     std::vector<std::vector<double>> own(n_threads);
     for (int thread = 1; thread < n_threads; ++thread) {
-        own[thread].assign(9 * static_cast<std::size_t>(atoms.n_total), 0.0);
+        own[thread].assign(9 * static_cast<std::size_t>(neighbors.n_booked()), 0.0);
     }
     implementation_->for_atoms(atoms, neighbors, [&](AtomKernel &kernel, int, int thread, std::size_t place) {
         kernel.restore_state(implementation_->state_of(place));

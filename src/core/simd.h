@@ -340,10 +340,10 @@ inline void transpose_four(__m256d &a, __m256d &b, __m256d &c, __m256d &d) {
     d = _mm256_permute2f128_pd(ab_high, cd_high, 0x31);
 }
 
-/// Vectors and squared distances from the centre to the neighbours with a square below `limit`, packed. Returns how
-/// many there are.
-inline int select_close(const double *packed_positions, const double *center, const int *neighbors, int count,
-                        double limit, int *index, double *x, double *y, double *z, double *square) {
+/// Vectors and squared distances from the centre to the neighbours with a square below `limit`, and their labels,
+/// packed. Returns how many there are.
+inline int select_close(const double *packed_positions, const double *center, const int *neighbors, const int *labels,
+                        int count, double limit, int *label, double *x, double *y, double *z, double *square) {
     const __m256d origin = _mm256_loadu_pd(center);
     const __m256d limits = _mm256_set1_pd(limit);
     int n = 0;
@@ -365,7 +365,7 @@ inline int select_close(const double *packed_positions, const double *center, co
         store_four(y + n, compress(dy, mask));
         store_four(z + n, compress(dz, mask));
         store_four(square + n, compress(d2, mask));
-        store_four(index + n, compress(_mm_loadu_ps(reinterpret_cast<const float *>(neighbors + p)), mask));
+        store_four(label + n, compress(_mm_loadu_ps(reinterpret_cast<const float *>(labels + p)), mask));
         n += __builtin_popcount(mask);
     }
     return n;
@@ -418,8 +418,8 @@ private:
 
 /// As select_close, from positions in whole numbers of a grid, [n][4]: differences are exact, modulo the range of the
 /// numbers, and vectors are in units of the grid. `limit` in the same units, squared.
-inline int select_close(const std::int32_t *grid, const std::int32_t *center, const int *neighbors, int count,
-                        float limit, int *index, float *x, float *y, float *z, float *square) {
+inline int select_close(const std::int32_t *grid, const std::int32_t *center, const int *neighbors, const int *labels,
+                        int count, float limit, int *label, float *x, float *y, float *z, float *square) {
     const __m256i origin = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(center)));
     const __m256 limits = _mm256_set1_ps(limit);
     int n = 0;
@@ -447,7 +447,7 @@ inline int select_close(const std::int32_t *grid, const std::int32_t *center, co
         chosen.put(y + n, dy);
         chosen.put(z + n, dz);
         chosen.put(square + n, d2);
-        chosen.put(index + n, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(neighbors + p)));
+        chosen.put(label + n, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(labels + p)));
         n += __builtin_popcount(static_cast<unsigned>(mask));
     }
     return n;
@@ -519,14 +519,14 @@ inline void scatter_subtract(int count, const int *index, const Real *x, const R
 
 #else
 
-inline int select_close(const double *packed_positions, const double *center, const int *neighbors, int count,
-                        double limit, int *index, double *x, double *y, double *z, double *square) {
+inline int select_close(const double *packed_positions, const double *center, const int *neighbors, const int *labels,
+                        int count, double limit, int *label, double *x, double *y, double *z, double *square) {
     int n = 0;
     for (int p = 0; p < count; ++p) {
         const double *position = packed_positions + 4 * static_cast<std::size_t>(neighbors[p]);
         const double dx = position[0] - center[0], dy = position[1] - center[1], dz = position[2] - center[2];
         const double d2 = dx * dx + dy * dy + dz * dz;
-        index[n] = neighbors[p];
+        label[n] = labels[p];
         x[n] = dx;
         y[n] = dy;
         z[n] = dz;
@@ -536,8 +536,8 @@ inline int select_close(const double *packed_positions, const double *center, co
     return n;
 }
 
-inline int select_close(const std::int32_t *grid, const std::int32_t *center, const int *neighbors, int count,
-                        float limit, int *index, float *x, float *y, float *z, float *square) {
+inline int select_close(const std::int32_t *grid, const std::int32_t *center, const int *neighbors, const int *labels,
+                        int count, float limit, int *label, float *x, float *y, float *z, float *square) {
     const auto difference = [](std::int32_t a, std::int32_t b) {
         return static_cast<float>(
             static_cast<std::int32_t>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b)));
@@ -549,7 +549,7 @@ inline int select_close(const std::int32_t *grid, const std::int32_t *center, co
         const float dy = difference(row[1], center[1]);
         const float dz = difference(row[2], center[2]);
         const float d2 = dx * dx + dy * dy + dz * dz;
-        index[n] = neighbors[p];
+        label[n] = labels[p];
         x[n] = dx;
         y[n] = dy;
         z[n] = dz;
