@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Build a LAMMPS with the KOKKOS package (OpenMP and serial backend) to test `pair_style qnep/kk` with.
+"""Build a LAMMPS with the KOKKOS package to test `pair_style qnep/kk` with, for the processor or for CUDA.
 
 Sources are those given by the user, or come from the Python package index (Kokkos, inside another package's source
 archive) and from the Debian mirror that apt is set up with (LAMMPS). Only what the tests of qnep run is compiled: all
 of LAMMPS but a few of its styles. The result lies in a cache folder named after everything that went into it, so that a
 second call returns at once. Prints `name=value` lines: where LAMMPS, its source tree and Kokkos are.
+
+`--backend cuda` compiles with nvcc, which needs no GPU; with `--only-plugin` Kokkos and the plugin without LAMMPS,
+and registers that the kernels spill end it with an error. nvcc is that of the path (`CUDA_ROOT`), or comes from the
+Python package index.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # To be changed with anything below that changes the result.
@@ -58,7 +64,27 @@ FOREIGN_KOKKOS = re.compile(
 )
 
 
-PLUGIN_SOURCES = Path(__file__).resolve().parents[1] / "plugins" / "lammps_kokkos"
+SCRIPTS = Path(__file__).resolve().parent
+PLUGIN_SOURCES = SCRIPTS.parent / "plugins" / "lammps_kokkos"
+
+# Kokkos' names of the cards' architectures.
+ARCHITECTURES = {
+    "sm_75": "TURING75",
+    "sm_80": "AMPERE80",
+    "sm_86": "AMPERE86",
+    "sm_89": "ADA89",
+    "sm_90": "HOPPER90",
+}
+# The parts of CUDA 13.0 that compiling needs, from the Python package index.
+CUDA_WHEELS = {
+    "nvidia-cuda-nvcc==13.0.88": "56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03",
+    "nvidia-cuda-crt==13.0.88": "2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4",
+    "nvidia-nvvm==13.0.88": "c5f41ffeb6466944a026dfa5317d7d85355c119bbec279205d22f1869d1054e0",
+    "nvidia-cuda-runtime==13.0.96": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    "nvidia-cuda-cccl==13.0.85": "e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c492ef242649",
+}
+# What Kokkos takes from the driver, for linking where none is installed.
+DRIVER_FUNCTIONS = "cuInit cuStreamGetCtx cuCtxPushCurrent_v2 cuCtxGetDevice".split()  # noqa: SIM905
 
 
 class BuildError(RuntimeError):
@@ -232,18 +258,136 @@ def ccache_option() -> list[str]:
     return ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
 
 
-def build(arguments: argparse.Namespace, folder: Path) -> None:
-    """Make everything below `folder`."""
+def unpack_wheels(wheels: dict[str, str], downloads: Path, folder: Path, log: Path) -> Path:
+    """Wheels of CUDA's parts, unpacked into one folder that looks like an installed toolkit."""
+    if folder.exists():
+        return folder
+    downloads.mkdir(parents=True, exist_ok=True)
+    wanted = downloads / "cuda.txt"
+    wanted.write_text(
+        "".join(f"{name} --hash=sha256:{sha256}\n" for name, sha256 in wheels.items())
+    )
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    pip += ["--require-hashes", "--dest", str(downloads / "wheels"), "--requirement", str(wanted)]
+    run(pip, downloads, log)
+    for name in wheels:
+        stem, version = name.replace("-", "_").split("==")
+        (wheel,) = (downloads / "wheels").glob(f"{stem}-{version}-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                # nvidia/cu13/bin/nvcc
+                place = member.filename.split("/", 2)
+                if place[0] == "nvidia" and len(place) == 3 and not member.is_dir():
+                    path = partial / place[2]
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(archive.read(member))
+                    path.chmod(0o755 if "bin" in path.parts else 0o644)
+    for library in [*partial.glob("lib/lib*.so.*")]:
+        plain = library.with_name(library.name.partition(".so")[0] + ".so")
+        if not plain.exists():
+            plain.symlink_to(library.name)
+    (partial / "lib64").symlink_to("lib")
+    partial.rename(folder)
+    return folder
+
+
+def find_cuda(arguments: argparse.Namespace, log: Path) -> Path:
+    """The CUDA toolkit: the one with the nvcc of the path, or from wheels."""
+    given = os.environ.get("CUDA_ROOT")
+    nvcc = shutil.which("nvcc", path=f"{given}/bin" if given else None)
+    if nvcc is None:
+        return unpack_wheels(
+            CUDA_WHEELS, arguments.cache / "sources", arguments.cache / "cuda-13.0", log
+        )
+    # Not by the place of the file on the path, which may be a script that calls the real one.
+    said = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True, check=False)
+    found = re.search(r"^#\$ TOP=(.+)$", said.stderr, re.M)
+    if found is None:
+        raise BuildError(f"{nvcc} --dryrun: wanted a line with TOP=, got: {said.stderr[:500]}")
+    return Path(found[1]).resolve()
+
+
+def driver_library(folder: Path, log: Path) -> Path:
+    """A library to link with in the place of the driver's, which the loader takes where the program runs."""
+    # By its file name no loader takes it for the real one.
+    path = folder / "stubs" / "libcuda_stub.so"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = path.with_name("libcuda.c")
+        source.write_text(
+            "".join(f"int {name}(void) {{ return 1; }}\n" for name in DRIVER_FUNCTIONS)
+        )
+        run(
+            ["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", str(source), "-o", str(path)],
+            folder,
+            log,
+        )
+    return path
+
+
+def compiler_options(
+    arguments: argparse.Namespace, folder: Path, wrapper: Path, more_flags: str = ""
+) -> list[str]:
+    """Compiler and flags; `wrapper` is Kokkos' own, for CUDA."""
+    if arguments.backend == "openmp":
+        return ["-DCMAKE_CXX_FLAGS=-O2 -DNDEBUG", *ccache_option()]
+    log = folder / "build.log"
+    # Kokkos asks for a compiler of this name.
+    compiler = folder / "compiler" / wrapper.name
+    compiler.parent.mkdir(parents=True, exist_ok=True)
+    text = (
+        f"#!/bin/sh\nQNEP_NVCC_WRAPPER={wrapper} exec {sys.executable} {SCRIPTS}/cuda_compiler.py"
+    )
+    text += ' "$@"\n'
+    if not compiler.exists() or compiler.read_text() != text:
+        compiler.write_text(text)
+        compiler.chmod(0o755)
+    flags = (
+        f"-O2 -DNDEBUG -arch={arguments.arch} -include {SCRIPTS / 'kokkos_cuda13.h'} {more_flags}"
+    )
+    return [
+        f"-DCMAKE_CXX_FLAGS={flags}",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+        f"-DCUDAToolkit_ROOT={find_cuda(arguments, log)}",
+        f"-DCUDA_cuda_driver_LIBRARY={driver_library(folder, log)}",
+    ]
+
+
+def kokkos_options(arguments: argparse.Namespace) -> list[str]:
+    """The backends."""
+    if arguments.backend == "openmp":
+        return ["-DKokkos_ENABLE_OPENMP=ON", "-DKokkos_ENABLE_SERIAL=ON"]
+    return [
+        "-DKokkos_ENABLE_SERIAL=ON",
+        "-DKokkos_ENABLE_CUDA=ON",
+        f"-DKokkos_ARCH_{ARCHITECTURES[arguments.arch]}=ON",
+        "-DKokkos_ENABLE_IMPL_CUDA_MALLOC_ASYNC=OFF",
+    ]
+
+
+def find_cufft(arguments: argparse.Namespace, log: Path) -> tuple[Path, Path] | None:
+    """Library and folder of headers, of the toolkit or of the folder that the user gave."""
+    for place in (arguments.cufft, find_cuda(arguments, log)):
+        libraries = sorted(place.glob("lib*/libcufft.so*")) if place is not None else []
+        if libraries and (place / "include" / "cufft.h").exists():
+            return libraries[0], place / "include"
+    return None
+
+
+def build_kokkos(arguments: argparse.Namespace, folder: Path) -> None:
+    """Compile Kokkos, unless an installed one is given, and lay out the sources of LAMMPS."""
     log = folder / "build.log"
     downloads = arguments.cache / "sources"
-    common = ["-G", "Ninja", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O2 -DNDEBUG"]
-    common += ["-DBUILD_SHARED_LIBS=ON", *ccache_option()]
+    common = ["-G", "Ninja", "-DCMAKE_BUILD_TYPE=None", "-DBUILD_SHARED_LIBS=ON"]
     ninja = ["ninja", f"-j{arguments.jobs}", "-C"]
     kokkos = arguments.kokkos_root
     if kokkos is None:
         kokkos = folder / "kokkos"
         source = arguments.kokkos_source or fetch_kokkos(downloads, log)
-        options = ["-DKokkos_ENABLE_OPENMP=ON", "-DKokkos_ENABLE_SERIAL=ON"]
+        options = compiler_options(arguments, folder, source / "bin" / "nvcc_wrapper")
+        options += kokkos_options(arguments)
         build_folder = folder / "build-kokkos"
         run(
             [
@@ -258,27 +402,42 @@ def build(arguments: argparse.Namespace, folder: Path) -> None:
     source = folder / "lammps"
     shutil.rmtree(source, ignore_errors=True)
     copy_needed(arguments.lammps_source or fetch_lammps(downloads, log), source)
-    options = ["-DBUILD_MPI=ON", "-DBUILD_OMP=ON", "-DEXTERNAL_KOKKOS=ON", "-DFFT=KISS"]
+
+
+def build_lammps(arguments: argparse.Namespace, folder: Path, kokkos: Path) -> None:
+    """Compile LAMMPS."""
+    log = folder / "build.log"
+    options = ["-G", "Ninja", "-DCMAKE_BUILD_TYPE=None", "-DBUILD_SHARED_LIBS=ON"]
+    flags = ""
+    if arguments.backend == "openmp":
+        options += ["-DBUILD_OMP=ON", "-DFFT_KOKKOS=KISS"]
+    else:
+        cufft = find_cufft(arguments, log)
+        options += ["-DBUILD_OMP=OFF", f"-DFFT_KOKKOS={'KISS' if cufft is None else 'CUFFT'}"]
+        if cufft is not None:
+            options.append(f"-DCUDA_cufft_LIBRARY={cufft[0]}")
+            flags = f"-I{cufft[1]}"
+    options += compiler_options(arguments, folder, kokkos / "bin" / "nvcc_wrapper", flags)
+    options += ["-DBUILD_MPI=ON", "-DEXTERNAL_KOKKOS=ON", "-DFFT=KISS"]
     options += [f"-DPKG_{package}=ON" for package in ("KOKKOS", "PLUGIN", "KSPACE")]
     options += [f"-DWITH_{name}=OFF" for name in ("GZIP", "JPEG", "PNG", "FFMPEG", "CURL")]
     options += [f"-DMPI_CXX_COMPILER={arguments.mpicxx}", f"-DKokkos_ROOT={kokkos}"]
-    build_folder = folder / "build-lammps"
-    run(
-        [
-            *("cmake", "-S", str(source / "cmake"), "-B", str(build_folder), *common, *options),
-            "-DFFT_KOKKOS=KISS",
-        ],
-        folder,
-        log,
-    )
-    run([*ninja, str(build_folder)], folder, log)
+    source, build_folder = folder / "lammps" / "cmake", folder / "build-lammps"
+    run(["cmake", "-S", str(source), "-B", str(build_folder), *options], folder, log)
+    run(["ninja", f"-j{arguments.jobs}", "-C", str(build_folder)], folder, log)
 
 
 def build_plugin(arguments: argparse.Namespace, folder: Path, kokkos: Path) -> None:
     """Compile plugins/lammps_kokkos of this checkout, as far as its sources changed."""
     build_folder, log = folder / "plugin", folder / "plugin.log"
+    log.unlink(missing_ok=True)
     options = [f"-DLAMMPS_SOURCE_DIR={folder / 'lammps'}", f"-DKokkos_ROOT={kokkos}"]
-    options += [f"-DMPI_CXX_COMPILER={arguments.mpicxx}", *ccache_option(), *eigen_option()]
+    options += [f"-DMPI_CXX_COMPILER={arguments.mpicxx}", *eigen_option()]
+    if arguments.backend == "openmp":
+        options += ccache_option()
+    else:
+        wrapper = kokkos / "bin" / "nvcc_wrapper"
+        options += compiler_options(arguments, folder, wrapper, "-Xptxas=-v")
     run(
         ["cmake", "-S", str(PLUGIN_SOURCES), "-B", str(build_folder), "-G", "Ninja", *options],
         folder,
@@ -286,10 +445,27 @@ def build_plugin(arguments: argparse.Namespace, folder: Path, kokkos: Path) -> N
     )
     started = time.time()
     run(["ninja", f"-j{arguments.jobs}", "-C", str(build_folder)], folder, log)
+    if arguments.backend == "cuda":
+        check_registers(log)
     # Sources that change during the build count as newer than it.
     stamp = build_folder / "built"
     stamp.touch()
     os.utime(stamp, (started, started))
+
+
+def check_registers(log: Path) -> None:
+    """Stop if a kernel that was compiled now keeps numbers in memory because it has too few registers."""
+    text = log.read_text(errors="replace")
+    kernels = re.findall(
+        r"Compiling entry function '(\w+)'.*\n.*\n.*?(\d+) bytes spill stores.*\n.*Used (\d+) registers",
+        text,
+    )
+    spilling = [f"{name}: {stores} bytes" for name, stores, _ in kernels if stores != "0"]
+    if spilling:
+        raise BuildError("registers are spilled by\n" + "\n".join(spilling))
+    if kernels:
+        most = max(int(registers) for _, _, registers in kernels)
+        print(f"kernels={len(kernels)} compiled, none spills, at most {most} registers")
 
 
 def eigen_option() -> list[str]:
@@ -308,6 +484,8 @@ def recipe(arguments: argparse.Namespace) -> str:
     given = (arguments.lammps_source, arguments.kokkos_source, arguments.kokkos_root)
     contents = [*WANTED_STYLES, *WANTED_KOKKOS_STYLES, LAMMPS_SHA256, KOKKOS_SHA256]
     parts = [RECIPE, compiler, str(arguments.mpicxx), *map(str, given), *contents]
+    if arguments.backend == "cuda":
+        parts += [arguments.backend, arguments.arch, str(arguments.cufft)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -346,8 +524,23 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mpicxx", default=shutil.which("mpicxx"), help="MPI compiler wrapper")
+    parser.add_argument("--backend", choices=["openmp", "cuda"], default="openmp")
+    parser.add_argument("--arch", choices=list(ARCHITECTURES), default="sm_90", help="for CUDA")
+    parser.add_argument(
+        "--cufft",
+        type=folder_argument,
+        help="folder with lib/ and include/ of cuFFT, where the CUDA toolkit has none",
+    )
+    parser.add_argument("--only-plugin", action="store_true", help="do not compile LAMMPS")
     parser.add_argument("--find", action="store_true", help="do not build, only look in the cache")
     return parser.parse_args()
+
+
+def once(stamp: Path, make: Callable[..., None], *arguments: object) -> None:
+    """Make something unless its stamp says that it was made before."""
+    if not stamp.exists():
+        make(*arguments)
+        stamp.touch()
 
 
 def main() -> int:
@@ -359,15 +552,20 @@ def main() -> int:
                 "no mpicxx on the path: give one with --mpicxx (the package mpich has it)"
             )
         folder = arguments.cache / recipe(arguments)
-        if not (folder / "finished").exists():
-            if arguments.find:
-                raise BuildError(f"not built yet: run scripts/{Path(__file__).name}")
-            folder.mkdir(parents=True, exist_ok=True)
-            build(arguments, folder)
-            (folder / "finished").touch()
         kokkos = arguments.kokkos_root or folder / "kokkos"
         if not arguments.find:
-            build_plugin(arguments, folder, kokkos)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "finished").exists():
+                once(folder / "finished-kokkos", build_kokkos, arguments, folder)
+            with ThreadPoolExecutor() as pool:  # two that need not wait for each other
+                parts = [pool.submit(build_plugin, arguments, folder, kokkos)]
+                if not arguments.only_plugin:
+                    stamp = folder / "finished"
+                    parts.append(pool.submit(once, stamp, build_lammps, arguments, folder, kokkos))
+                for part in parts:
+                    part.result()
+        elif not (folder / "finished").exists():
+            raise BuildError(f"not built yet: run scripts/{Path(__file__).name}")
         elif not (folder / "plugin" / "built").exists():
             raise BuildError(f"plugin not built yet: run scripts/{Path(__file__).name}")
     except BuildError as failure:

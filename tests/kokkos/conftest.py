@@ -86,6 +86,7 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
 
 
 EVALUATION = """
+{before}
 units {units}
 atom_style charge
 boundary {boundary}
@@ -119,9 +120,10 @@ def evaluate(run: Callable[..., Run]) -> Callable[..., dict]:
         n_ranks: int = 1,
         units: str = "metal",
         boundary: str = "p p p",
+        before: str = "",
     ) -> dict:
         script = EVALUATION.format(
-            style=style, coefficients=coefficients, units=units, boundary=boundary
+            style=style, coefficients=coefficients, units=units, boundary=boundary, before=before
         )
         done = run(script, kokkos, n_ranks)
         assert done.status == 0, done.screen

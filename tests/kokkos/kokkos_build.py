@@ -22,6 +22,11 @@ class KokkosBuild:
     plugins: str  # folder
     options: list[str]  # of lmp, that switch KOKKOS on
 
+    @property
+    def has_device(self) -> bool:
+        """Whether it works on a device with its own memory."""
+        return "g" in self.options
+
 
 def newest_source() -> float:
     """When a source of the plugin was changed last."""

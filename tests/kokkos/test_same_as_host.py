@@ -71,6 +71,21 @@ def test_place_of_the_mesh(place, evaluate, tmp_path):
     assert found["charges"].sum() == pytest.approx(0.5, abs=1e-10)
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("place", ["device", "host", "no"])
+def test_place_of_the_exchange(place, evaluate, tmp_path):
+    """Charges of ghosts are packed on the device, for an MPI that knows of it, or by LAMMPS's plain exchange."""
+    write_system(tmp_path, charge_mode=2)
+    style, coefficients = "qnep kspace pppm 1e-6", f"nep.txt {ELEMENTS}"
+    wanted = evaluate(style, coefficients, kokkos=False, n_ranks=2)
+    found = evaluate(style, coefficients, n_ranks=2, before=f"package kokkos comm {place}")
+    for name in RESULTS:
+        scale = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(
+            found[name], wanted[name], rtol=0, atol=ROUNDING * scale, err_msg=name
+        )
+
+
 def test_slab(evaluate, tmp_path):
     write_system(tmp_path, charge_mode=1, tilt=0.0)
     assert_same(evaluate, "qnep kspace pppm 1e-6 slab 3.0", boundary="p p f")

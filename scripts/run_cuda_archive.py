@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""Build what this archive holds, test it and measure its speed, without a network.
+
+`python3 run.py` does all for the NVIDIA GPU of this machine; `python3 run.py --backend openmp` the same on the
+processor. Needs nvcc (not for openmp), a C++17 compiler, and Python with pip 22.3 or newer. Everything is written
+below the folder of this file, and what is to be kept into the folder --output: logs, results of the tests, figures, and
+summary.txt with the outcome and the time of each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+QNEP = HERE / "qnep"
+ENVIRONMENT = HERE / "env"
+OPTIONS = {
+    # MPI of the wheel knows nothing of GPUs.
+    "cuda": "-k on g 1 -sf kk -pk kokkos newton on neigh half gpu/aware off",
+    "openmp": "-k on t 2 -sf kk",
+}
+HOST_TESTS = "routes committee dynamics heat_flux conp electric grade".split()  # noqa: SIM905
+STEPS = ["build", "test", "sanitize", "benchmark"]
+SANITIZERS = ["memcheck", "racecheck", "synccheck"]
+SANITIZED = """
+import sys
+from pathlib import Path
+from kokkos_systems import write_system
+write_system(Path(sys.argv[1]), n_atoms=120, lengths=(12.0, 13.0, 14.0), charge_mode=1, n_max=(8, 8))
+"""
+SANITIZED_INPUT = """
+units metal
+atom_style charge
+read_data system.data
+pair_style qnep kspace pppm 1e-4 precision {precision}
+pair_coeff * * nep.txt Na C O
+compute virials all stress/atom NULL virial
+compute born all qnep/atom born
+thermo_style custom step pe press
+dump all all custom 1 all.dump id fx fy fz c_virials[1] c_born[1]
+fix move all nve
+run 2
+"""
+
+
+class StepError(RuntimeError):
+    """A step that failed; the text says how."""
+
+
+class Runner:
+    """Starts programs in the environment of the archive and keeps what they say."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.output: Path = arguments.output
+        self.variables = {
+            **os.environ,
+            "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+            "CMAKE_BUILD_PARALLEL_LEVEL": str(arguments.jobs),
+            "OMP_NUM_THREADS": "1",
+            "MPLBACKEND": "Agg",
+            "PYTHONUNBUFFERED": "1",
+        }
+        if arguments.backend == "cuda" and shutil.which("nvcc") is None:
+            for nvcc in sorted(Path("/usr/local").glob("cuda*/bin/nvcc")):
+                self.variables["CUDA_ROOT"] = str(nvcc.parents[1])
+
+    def run(self, name: str, command: list[str], folder: Path = QNEP) -> str:
+        """What a program said; raises StepError if it failed."""
+        log = self.output / f"{name}.log"
+        with log.open("w") as stream:
+            status = subprocess.run(
+                command,
+                cwd=folder,
+                env=self.variables,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+        text = log.read_text(errors="replace")
+        if status != 0:
+            raise StepError(f"{name}: status {status}\n" + "\n".join(text.splitlines()[-15:]))
+        return text
+
+    def python(self, name: str, *arguments: str) -> str:
+        """The same for the Python of the environment."""
+        return self.run(name, [str(ENVIRONMENT / "bin" / "python"), *arguments])
+
+
+def make_environment(runner: Runner) -> None:
+    """A Python environment with the wheels of the archive, and behind them the packages of the machine."""
+    if (ENVIRONMENT / "finished").exists():
+        return
+    runner.run(
+        "environment", [sys.executable, "-m", "venv", "--without-pip", str(ENVIRONMENT)], HERE
+    )
+    (packages,) = ENVIRONMENT.glob("lib/python*/site-packages")
+    (packages / "machine.pth").write_text("".join(f"{path}\n" for path in site.getsitepackages()))
+    wheels = map(str, sorted((HERE / "wheels").glob("*.whl")))
+    runner.run(
+        "packages",
+        [*pip(), "install", "--no-index", "--no-deps", "--ignore-installed", *wheels],
+        HERE,
+    )
+    (ENVIRONMENT / "finished").touch()
+
+
+def pip() -> list[str]:
+    """pip of this machine, for the environment."""
+    return [sys.executable, "-m", "pip", "--python", str(ENVIRONMENT / "bin" / "python")]
+
+
+def build_package(runner: Runner) -> None:
+    """The Python package of qnep, unless its wheel came with the others."""
+    if list((HERE / "wheels").glob("qnep-*.whl")):
+        return
+    command = [*pip(), "wheel", "--no-index", "--no-deps", "--no-build-isolation"]
+    command += [
+        "-C",
+        "cmake.define.QNEP_LAMMPS_PLUGIN=OFF",
+        "--wheel-dir",
+        str(HERE / "wheels"),
+        ".",
+    ]
+    runner.run("package", command)
+    (wheel,) = (HERE / "wheels").glob("qnep-*.whl")
+    runner.run("package-install", [*pip(), "install", "--no-index", "--no-deps", str(wheel)])
+
+
+def architecture() -> str:
+    """Of the GPU of this machine; that of the H100 and H200 where nvidia-smi is missing."""
+    if shutil.which("nvidia-smi") is None:
+        return "sm_90"
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    found = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
+    return "sm_" + found[0].replace(".", "") if found else "sm_90"
+
+
+def cufft_option() -> list[str]:
+    """cuFFT among the Python packages of this machine; the toolkit's own is found without."""
+    for packages in site.getsitepackages():
+        for folder in ("cu13", "cufft"):
+            place = Path(packages) / "nvidia" / folder
+            if list(place.glob("lib/libcufft.so*")) and (place / "include" / "cufft.h").exists():
+                return ["--cufft", str(place)]
+    return []
+
+
+def build_lammps(runner: Runner) -> None:
+    """LAMMPS, Kokkos and the plugin; where they are is kept in parts.txt."""
+    arguments = runner.arguments
+    command = ["scripts/build_lammps_kokkos.py", "--backend", arguments.backend]
+    command += ["--jobs", str(arguments.jobs), "--cache", str(HERE / "build")]
+    command += ["--lammps-source", str(HERE / "lammps"), "--kokkos-source", str(HERE / "kokkos")]
+    command += ["--mpicxx", str(ENVIRONMENT / "bin" / "mpicxx")]
+    if arguments.backend == "cuda":
+        command += ["--arch", arguments.arch or architecture(), *cufft_option()]
+    (HERE / "parts.txt").write_text(runner.python("build", *command))
+
+
+def build(runner: Runner) -> str:
+    """Everything that is compiled."""
+    make_environment(runner)
+    with ThreadPoolExecutor() as pool:
+        parts = [pool.submit(build_lammps, runner), pool.submit(build_package, runner)]
+        for part in parts:
+            part.result()
+    return "built"
+
+
+def use_build(runner: Runner) -> None:
+    """Tell tests and benchmark what was built."""
+    if not (HERE / "parts.txt").exists():
+        raise StepError("nothing is built yet: begin with --steps build")
+    lines = (HERE / "parts.txt").read_text().splitlines()
+    parts = dict(line.split("=", 1) for line in lines if "=" in line)
+    runner.variables |= {
+        "QNEP_KOKKOS_LAMMPS": parts["lmp"],
+        "QNEP_KOKKOS_PLUGIN": parts["plugin"],
+        "QNEP_KOKKOS_OPTIONS": OPTIONS[runner.arguments.backend],
+        "QNEP_SHARED_DATA": str(HERE / "shared" / "data"),
+    }
+
+
+def test(runner: Runner) -> str:
+    """The tests of the Kokkos style, and those of the host style with it in its place."""
+    use_build(runner)
+    runner.variables["PYTHONPATH"] = "tests/kokkos"
+    common = ["-m", "pytest", "-m", "long or not long", "-n", str(runner.arguments.workers)]
+    common += ["-p", "no:cacheprovider", *runner.arguments.pytest]
+    said, failures = [], []
+    for name, what in (
+        ("tests-kokkos", ["tests/kokkos"]),
+        (
+            "tests-host-style",
+            [
+                *("-p", "host_tests_with_kokkos"),
+                *(f"tests/lammps/test_{part}.py" for part in HOST_TESTS),
+            ],
+        ),
+    ):
+        try:
+            report = f"--junitxml={runner.output / name}.xml"
+            said.append(runner.python(name, *common, report, *what).splitlines()[-1].strip("= "))
+        except StepError as failure:
+            failures.append(str(failure))
+    if failures:
+        raise StepError("\n".join(failures))
+    return "; ".join(said)
+
+
+def sanitize(runner: Runner) -> str:
+    """NVIDIA's checkers of memory and races, where they are."""
+    use_build(runner)
+    checker = shutil.which("compute-sanitizer")
+    if runner.arguments.backend != "cuda" or checker is None:
+        return "left out: no compute-sanitizer for this backend or on this machine"
+    folder = HERE / "sanitize"
+    folder.mkdir(exist_ok=True)
+    runner.variables["PYTHONPATH"] = str(QNEP / "tests" / "kokkos")
+    runner.python("sanitize-inputs", "-c", SANITIZED, str(folder))
+    lammps = [runner.variables["QNEP_KOKKOS_LAMMPS"], *OPTIONS["cuda"].split()]
+    runner.variables["LAMMPS_PLUGIN_PATH"] = runner.variables["QNEP_KOKKOS_PLUGIN"]
+    said = []
+    for precision in ("double", "mixed"):
+        (folder / "in.check").write_text(SANITIZED_INPUT.format(precision=precision))
+        for tool in SANITIZERS:
+            command = [checker, "--tool", tool, "--error-exitcode", "9", *lammps]
+            command += ["-in", "in.check", "-log", "none"]
+            screen = runner.run(f"{tool}-{precision}", command, folder)
+            said.append(re.findall(r"^=+ (.*SUMMARY.*)$", screen, re.MULTILINE)[-1])
+    return "; ".join(said)
+
+
+def benchmark(runner: Runner) -> str:
+    """The speeds; their section of RESULTS.md."""
+    use_build(runner)
+    runner.variables["QNEP_BENCH_SIZES"] = runner.arguments.sizes
+    runner.python("benchmark", "benchmarks/run.py", "gpu")
+    text = (QNEP / "benchmarks" / "RESULTS.md").read_text()
+    section = text.partition("<!-- begin gpu -->")[2].partition("<!-- end gpu -->")[0]
+    (runner.output / "gpu-results.md").write_text(section)
+    return section.strip()
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    n_processors = len(os.sched_getaffinity(0))
+    parser.add_argument("--backend", choices=list(OPTIONS), default="cuda")
+    parser.add_argument("--arch", help="of the GPU, as sm_90; default: what nvidia-smi says")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
+    parser.add_argument("--jobs", type=int, default=n_processors, help="compilers at a time")
+    parser.add_argument(
+        "--workers", type=int, default=max(1, n_processors // 2), help="tests at a time"
+    )
+    parser.add_argument("--sizes", default="1000 27000 250000 1000000", help="of the benchmark")
+    parser.add_argument(
+        "--output", type=Path, default=Path(os.environ.get("OUT") or HERE / "results")
+    )
+    parser.add_argument("--pytest", nargs=argparse.REMAINDER, default=[], help="options of pytest")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the steps; one that fails does not keep the others from being tried."""
+    arguments = parse_arguments()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    runner = Runner(arguments)
+    has_failed = False
+    with (arguments.output / "summary.txt").open("a") as summary:
+        for step in arguments.steps:
+            started = time.time()
+            try:
+                outcome = "passed: " + {
+                    "build": build,
+                    "test": test,
+                    "sanitize": sanitize,
+                    "benchmark": benchmark,
+                }[step](runner)
+            except StepError as failure:
+                has_failed = True
+                outcome = f"FAILED: {failure}"
+            line = f"{step} ({arguments.backend}), {time.time() - started:.0f} s, {outcome}"
+            print(line, flush=True)
+            print(line, file=summary, flush=True)
+    return int(has_failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
