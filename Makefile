@@ -1,11 +1,14 @@
 # One runner. Every target makes what it needs, from a fresh clone on: `make demo`, `make test`, `make test-long`,
-# `make lint`, `make format`, `make docs`, `make bench`, `make bench-learn`, `make wheel`, `make clean`.
+# `make test-kokkos`, `make check-cuda`, `make cuda-archive`, `make lint`, `make format`, `make docs`, `make bench`,
+# `make bench-learn`, `make wheel`, `make clean`.
 
 PYTHON ?= python3
 VENV ?= .venv
 # Tests run in this many processes, 0: in one.
 WORKERS ?= 2
 PYTEST_OPTIONS ?=
+# Of scripts/cuda_archive.py.
+ARCHIVE_OPTIONS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -14,7 +17,7 @@ CPP_FILES := $(shell find src plugins -name '*.cpp' -o -name '*.h')
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test test-long test-kokkos lint format docs bench bench-learn wheel check-system clean
+.PHONY: demo test test-long test-kokkos check-cuda cuda-archive lint format docs bench bench-learn wheel check-system clean
 
 # --- the environment ---------------------------------------------------------------------------------------------
 
@@ -74,6 +77,14 @@ test-kokkos: $(VENV)/stamp-package
 	$(BIN)/python -m pytest tests/kokkos -m "long or not long" $(PYTEST_OPTIONS)
 	PYTHONPATH=tests/kokkos $(BIN)/python -m pytest -p host_tests_with_kokkos $(PYTEST_OPTIONS) \
 	    $(addprefix tests/lammps/test_,routes.py committee.py dynamics.py heat_flux.py conp.py electric.py grade.py)
+
+# Compiles qnep/kk for NVIDIA's GPUs, which needs none; nvcc comes from the Python package index where there is none.
+check-cuda: $(VENV)/stamp-package
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/build_lammps_kokkos.py --backend cuda --only-plugin
+
+# One file for a machine with a GPU and no network: build/qnep-cuda.tar.xz; see docs/kokkos.md.
+cuda-archive: $(VENV)/stamp-tools
+	$(BIN)/python scripts/cuda_archive.py $(ARCHIVE_OPTIONS)
 
 lint: $(VENV)/stamp-lint
 	$(BIN)/ruff check .
