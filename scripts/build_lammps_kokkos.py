@@ -115,7 +115,229 @@ def debian_mirror() -> str:
     """The Debian address that apt of this machine is set up with."""
     folder = Path("/etc/apt")
     for file in [*folder.glob("sources.list.d/*"), folder / "sources.list"]:
-        cuda = find_cuda(arguments, log)
+        text = file.read_text() if file.is_file() else ""
+        found = re.search(
+            r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s*)?)(\S+/debian/?)(?:\s|$)", text, re.M
+        )
+        if found:
+            return found[1]
+    raise BuildError(
+        "no Debian mirror in /etc/apt: give a source tree of LAMMPS with --lammps-source (or LAMMPS_SOURCE_DIR)"
+    )
+
+
+def fetch_lammps(folder: Path, log: Path) -> Path:
+    """The source tree of LAMMPS from Debian."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / LAMMPS_ARCHIVE
+    if not archive.exists():
+        for name in ("lists/partial", "cache/archives/partial"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        sources = folder / "qnep.sources"
+        sources.write_text(
+            f"Types: deb-src\nURIs: {debian_mirror()}\nSuites: {DEBIAN_SUITE}\nComponents: main\n"
+            "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        )
+        apt = [
+            "apt-get",
+            f"-oDir::Etc::sourcelist={sources}",
+            "-oDir::Etc::sourceparts=-",
+            f"-oDir::State::lists={folder / 'lists'}",
+            f"-oDir::Cache={folder / 'cache'}",
+        ]
+        run([*apt, "update"], folder, log)
+        run([*apt, "source", "--download-only", "--tar-only", LAMMPS_DEBIAN], folder, log)
+    check_archive(archive, LAMMPS_SHA256)
+    return unpack(archive, folder / "lammps", "")
+
+
+def fetch_kokkos(folder: Path, log: Path) -> Path:
+    """The source tree of Kokkos from the Python package index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name, version = KOKKOS_SDIST.split("==")
+    archive = folder / f"{name}-{version}.tar.gz"
+    if not archive.exists():
+        run(
+            [
+                *(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", name),
+                *("--dest", str(folder), KOKKOS_SDIST),
+            ],
+            folder,
+            log,
+        )
+    check_archive(archive, KOKKOS_SHA256)
+    return unpack(archive, folder / "kokkos", "kokkos/")
+
+
+def unpack(archive: Path, folder: Path, part: str) -> Path:
+    """Unpack what lies below `part` in the archive's only top folder."""
+    if folder.exists():
+        return folder
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            inner = member.name.partition("/")[2]
+            if inner.startswith(part) and inner != part and (member.isfile() or member.isdir()):
+                member.name = inner[len(part) :]
+                tar.extract(member, partial, **safe_filter())
+    partial.rename(folder)
+    return folder
+
+
+def safe_filter() -> dict:
+    """The argument that keeps archives inside their folder, where this Python has it."""
+    return {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+
+
+def is_optional(stem: str, kinds: Iterable[str]) -> bool:
+    """Whether a source is a style of one of the kinds (`fix_nve`), not the class behind all of them (`fix`)."""
+    return any(stem.startswith(kind + "_") for kind in kinds)
+
+
+def included_headers(path: Path) -> list[str]:
+    """Stems of the headers that a file names."""
+    return re.findall(r'^\s*#\s*include\s+"(\w+)\.h"', path.read_text(errors="replace"), re.M)
+
+
+def needed_stems(folders: list[Path], optional: set[str], wanted: set[str]) -> set[str]:
+    """The optional sources to keep: the wanted ones and whatever the kept ones include."""
+    stems = {path.stem for folder in folders for path in folder.glob("*.cpp")} | wanted
+    kept: set[str] = set()
+    waiting = [stem for stem in stems if stem not in optional or stem in wanted]
+    while waiting:
+        stem = waiting.pop()
+        if stem in kept:
+            continue
+        kept.add(stem)
+        for folder in folders:
+            for suffix in (".cpp", ".h"):
+                if (folder / f"{stem}{suffix}").exists():
+                    waiting += included_headers(folder / f"{stem}{suffix}")
+    return kept
+
+
+def copy_needed(source: Path, target: Path) -> None:
+    """Copy the base of LAMMPS, KSPACE, PLUGIN and KOKKOS, without the styles that nothing here uses."""
+    base, kokkos = source / "src", source / "src" / "KOKKOS"
+    packages = [base / "KSPACE", base / "PLUGIN"]
+    optional = {p.stem for p in base.glob("*.cpp") if is_optional(p.stem, STYLE_KINDS)}
+    optional |= {p.stem for p in packages[0].glob("*.cpp") if is_optional(p.stem, ["pair", "fix"])}
+    optional_kokkos = {
+        p.stem
+        for p in kokkos.glob("*.cpp")
+        if is_optional(p.stem, KOKKOS_STYLE_KINDS) or FOREIGN_KOKKOS.match(p.stem)
+    }
+    kept = needed_stems(
+        [base, *packages, kokkos],
+        optional | optional_kokkos,
+        {*WANTED_STYLES, *WANTED_KOKKOS_STYLES},
+    )
+    dropped = (optional | optional_kokkos) - kept
+
+    def ignore(folder: str, names: list[str]) -> list[str]:
+        if Path(folder) == base:
+            packages_kept = {"KSPACE", "PLUGIN", "KOKKOS", "STUBS", "fmt", "nlohmann"}
+            others = [n for n in names if (base / n).is_dir() and n not in packages_kept]
+        else:
+            others = []
+        return others + [n for n in names if Path(n).stem in dropped]
+
+    for name in ("cmake", "third_party"):
+        if (source / name).exists():
+            shutil.copytree(source / name, target / name)
+    shutil.copytree(base, target / "src", ignore=ignore)
+    for name in ("lib", "python", "tools", "doc"):
+        (target / name).mkdir()
+    for path in [*source.glob("LICENSE"), *source.glob("README")]:
+        shutil.copy(path, target)
+
+
+def ccache_option() -> list[str]:
+    """Use ccache where it is."""
+    return ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+
+
+def unpack_wheels(wheels: dict[str, str], downloads: Path, folder: Path, log: Path) -> Path:
+    """Wheels of CUDA's parts, unpacked into one folder that looks like an installed toolkit."""
+    if folder.exists():
+        return folder
+    downloads.mkdir(parents=True, exist_ok=True)
+    wanted = downloads / "cuda.txt"
+    wanted.write_text(
+        "".join(f"{name} --hash=sha256:{sha256}\n" for name, sha256 in wheels.items())
+    )
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    pip += ["--require-hashes", "--dest", str(downloads / "wheels"), "--requirement", str(wanted)]
+    run(pip, downloads, log)
+    for name in wheels:
+        stem, version = name.replace("-", "_").split("==")
+        (wheel,) = (downloads / "wheels").glob(f"{stem}-{version}-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                # nvidia/cu13/bin/nvcc
+                place = member.filename.split("/", 2)
+                if place[0] == "nvidia" and len(place) == 3 and not member.is_dir():
+                    path = partial / place[2]
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(archive.read(member))
+                    path.chmod(0o755 if "bin" in path.parts else 0o644)
+    for library in [*partial.glob("lib/lib*.so.*")]:
+        plain = library.with_name(library.name.partition(".so")[0] + ".so")
+        if not plain.exists():
+            plain.symlink_to(library.name)
+    (partial / "lib64").symlink_to("lib")
+    partial.rename(folder)
+    return folder
+
+
+def find_cuda(arguments: argparse.Namespace, log: Path) -> Path:
+    """The CUDA toolkit: the one with the nvcc of the path, or from wheels."""
+    given = os.environ.get("CUDA_ROOT")
+    nvcc = shutil.which("nvcc", path=f"{given}/bin" if given else None)
+    if nvcc is None:
+        return unpack_wheels(
+            CUDA_WHEELS, arguments.cache / "sources", arguments.cache / "cuda-13.0", log
+        )
+    # Not by the place of the file on the path, which may be a script that calls the real one.
+    said = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True, check=False)
+    found = re.search(r"^#\$ TOP=(.+)$", said.stderr, re.M)
+    if found is None:
+        raise BuildError(f"{nvcc} --dryrun: wanted a line with TOP=, got: {said.stderr[:500]}")
+    return Path(found[1]).resolve()
+
+
+def driver_library(folder: Path, log: Path) -> Path:
+    """A library to link with in the place of the driver's, which the loader takes where the program runs."""
+    # By its file name no loader takes it for the real one.
+    path = folder / "stubs" / "libcuda_stub.so"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = path.with_name("libcuda.c")
+        source.write_text(
+            "".join(f"int {name}(void) {{ return 1; }}\n" for name in DRIVER_FUNCTIONS)
+        )
+        run(
+            ["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", str(source), "-o", str(path)],
+            folder,
+            log,
+        )
+    return path
+
+
+def compiler_options(
+    arguments: argparse.Namespace, folder: Path, wrapper: Path, more_flags: str = ""
+) -> list[str]:
+    """Compiler and flags; `wrapper` is Kokkos' own, for CUDA."""
+    if arguments.backend == "openmp":
+        return ["-DCMAKE_CXX_FLAGS=-O2 -DNDEBUG", *ccache_option()]
+    log = folder / "build.log"
+    # Kokkos asks for a compiler of this name.
+    compiler = folder / "compiler" / wrapper.name
+    compiler.parent.mkdir(parents=True, exist_ok=True)
+    cuda = find_cuda(arguments, log)
     text = f"#!/bin/sh\nexport QNEP_NVCC_WRAPPER={wrapper} CUDA_ROOT={cuda}\n"
     text += f'exec {sys.executable} {SCRIPTS}/cuda_compiler.py "$@"\n'
     if not compiler.exists() or compiler.read_text() != text:
