@@ -1,27 +1,64 @@
-"""pair_style qnep/kk on a GPU: atom-steps per second and memory, by size and precision.
+"""pair_style qnep/kk on a GPU: atom-steps per second, memory and stages, by model, size and precision.
 
 Needs a LAMMPS with KOKKOS: QNEP_KOKKOS_LAMMPS (program), QNEP_KOKKOS_PLUGIN (the folder of qnepkkplugin.so) and
 QNEP_KOKKOS_OPTIONS (one GPU if not given). QNEP_BENCH_SIZES sets the numbers of atoms, by default 1,000,
 27,000, 250,000 and 1,000,000. Without these variables nothing is measured, and the section says so.
+
+Operations are counted, not measured: multiplications and additions that no implementation of the formulas avoids, for
+the mean numbers of neighbours within the cutoffs. Over the time of a step they tell how far the card is from its ceiling.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
 import shutil
 import subprocess
-from pathlib import Path
+import threading
 
-from bench_lammps import SODIUM_SHAPE, Case, loop_time, sodium_case
+from ase.io import read
+from bench_lammps import SHARED, SODIUM_SHAPE, Case, loop_time, sodium_case
 from harness import table
 
 from qnep import random_model
+from qnep.model import Model
 
 SIZES = "1000 27000 250000 1000000"
 ONE_GPU = "-k on g 1 -sf kk -pk kokkos newton on neigh half"
 N_STEPS = 20
+
+
+STAGES = ("Neighbor blocks", "Descriptors", "Charges", "K-space", "Forces", "Comm")
+
+
+class MemoryWatch:
+    """Most memory in use on the GPU while it watches, bytes; 0 without nvidia-smi."""
+
+    def __enter__(self) -> MemoryWatch:
+        self.most = self.before = memory_in_use()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.2):
+            self.most = max(self.most, memory_in_use())
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def memory_in_use() -> int:
+    """Of the first GPU, bytes."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    words = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
+    return int(words[0]) * 2**20 if words else 0
 
 
 def run(case: Case, style: str, n_steps: int) -> str:
@@ -29,7 +66,7 @@ def run(case: Case, style: str, n_steps: int) -> str:
     options = shlex.split(os.environ.get("QNEP_KOKKOS_OPTIONS", ONE_GPU))
     (case.folder / "in.bench").write_text(
         "units metal\natom_style charge\nread_data system.data\n"
-        f"pair_style {style} timing yes\npair_coeff * * nep.txt Na C O H\n"
+        f"pair_style {style} timing yes\npair_coeff * * {case.model} {case.elements}\n"
         "neighbor 1.0 bin\nneigh_modify every 1 delay 0 check yes\n"
         f"timestep 1e-6\nfix move all nve\nthermo {n_steps}\nrun 3\nrun {n_steps}\n"
     )
@@ -46,10 +83,70 @@ def run(case: Case, style: str, n_steps: int) -> str:
     return done.stdout
 
 
-def kspace_share(screen: str) -> float:
-    """Percent of the pair style's time, from its own table."""
-    found = re.findall(r"^K-space .*\|\s*([\d.]+)$", screen, re.MULTILINE)
-    return float(found[-1]) if found else 0.0
+def shares(screen: str) -> str:
+    """Percent of the pair style's time in each stage, in the order of STAGES, from its own table of the last run."""
+    columns = r" +\|[^|]*\|[^|]*\|[^|]*\| *([\d.]+)$"
+    percents = []
+    for stage in STAGES:
+        found = re.findall(rf"^{stage}{columns}", screen, re.MULTILINE)
+        percents.append(f"{float(found[-1]):.0f}" if found else "0")
+    return " / ".join(percents)
+
+
+def operations_per_atom(model: Model, density: float) -> float:
+    """Of one step without the mesh, neighbour list and elementary functions; density: atoms/Å³."""
+    n_radial, n_angular = (
+        density * 4.0 / 3.0 * math.pi * max(cutoffs) ** 3
+        for cutoffs in (model.radial_cutoffs, model.angular_cutoffs)
+    )
+    radial = (model.n_max_radial + 1) * (model.basis_size_radial + 1)
+    functions = model.n_max_angular + 1
+    angular = functions * (model.basis_size_angular + 1)
+    harmonics = functions * ((model.l_max + 1) ** 2 - 1)
+    outputs = 2 if model.charge_mode else 1
+    # Values in the first pass; in the second slopes, and of the angular functions values once more.
+    pairs = n_radial * 2 * radial + n_angular * (3 * angular + 3 * harmonics)
+    network = model.n_neurons * model.n_descriptors * (1 + outputs)
+    return 2.0 * (pairs + network)
+
+
+def telluride_case(n_atoms: int) -> Case | None:
+    """Lead telluride by GPUMD's example of a model with charges, where the reference data are."""
+    model = SHARED / "qnep_train" / "nep.txt"
+    if not model.exists():
+        return None
+    frame = read(SHARED / "gpumd_static_qnep" / "model.xyz")
+    times = max(1, round((n_atoms / len(frame)) ** (1 / 3)))
+    return Case(f"PbTe, {n_atoms:,} atoms", frame.repeat(times), "Te Pb", "", model)
+
+
+def cases(n_atoms: int) -> list[tuple[str, Case]]:
+    """Systems of about that size."""
+    found = []
+    for charge_mode, name in ((2, "qNEP, Na shape"), (0, "NEP, Na shape")):
+        case = sodium_case(n_atoms)
+        assert case.model is not None
+        random_model("Na C O H", charge_mode=charge_mode, seed=2, **SODIUM_SHAPE).write(
+            str(case.model)
+        )
+        found.append((name, case))
+    telluride = telluride_case(n_atoms)
+    return found if telluride is None else [*found, ("qNEP, PbTe", telluride)]
+
+
+def measure_case(name: str, case: Case, precision: str) -> tuple:
+    """A row of the table."""
+    with MemoryWatch() as watch:
+        screen = run(case, f"qnep precision {precision}", N_STEPS)
+    n_atoms = len(case.atoms)
+    seconds = loop_time(screen) / N_STEPS
+    operations = operations_per_atom(Model.read(str(case.model)), n_atoms / case.atoms.get_volume())
+    memory = (watch.most - watch.before) / n_atoms
+    return (
+        *(name, precision, n_atoms, n_atoms / seconds, 1.0 / seconds),
+        memory if watch.most > watch.before else "not seen",
+        *(operations * n_atoms / seconds * 1e-12, shares(screen)),
+    )
 
 
 def describe_device() -> str:
@@ -61,20 +158,17 @@ def describe_device() -> str:
 
 
 def measure() -> str:
-    """Rates of qNEP and plain NEP of the published sodium shape in both precisions."""
+    """Rates of qNEP and plain NEP in both precisions."""
     if not os.environ.get("QNEP_KOKKOS_LAMMPS"):
         return "Not measured: no LAMMPS with KOKKOS was given (`QNEP_KOKKOS_LAMMPS`). No figure is guessed."
-    rows = []
-    for size in os.environ.get("QNEP_BENCH_SIZES", SIZES).split():
-        case = sodium_case(int(size))
-        for charge_mode, name in ((2, "qNEP"), (0, "NEP")):
-            model = random_model("Na C O H", charge_mode=charge_mode, seed=2, **SODIUM_SHAPE)
-            model.write(str(Path(case.folder) / "nep.txt"))
-            for precision in ("double", "mixed"):
-                screen = run(case, f"qnep precision {precision}", N_STEPS)
-                rate = N_STEPS * len(case.atoms) / loop_time(screen)
-                rows.append((name, precision, len(case.atoms), rate, kspace_share(screen)))
-    head = ("model", "precision", "atoms", "atom-steps per second", "k-space, % of the style")
+    rows = [
+        measure_case(name, case, precision)
+        for size in os.environ.get("QNEP_BENCH_SIZES", SIZES).split()
+        for name, case in cases(int(size))
+        for precision in ("double", "mixed")
+    ]
+    head = ("model", "precision", "atoms", "atom-steps/s", "steps/s", "device memory, bytes/atom")
+    head += ("Tflop/s, counted", f"% of the style: {' / '.join(STAGES)}")
     options = os.environ.get("QNEP_KOKKOS_OPTIONS", ONE_GPU)
     return f"`{options}`; {describe_device()}\n\n" + table(head, rows)
 
