@@ -5,7 +5,8 @@ QNEP_KOKKOS_OPTIONS (one GPU if not given). QNEP_BENCH_SIZES sets the numbers of
 27,000, 250,000 and 1,000,000. Without these variables nothing is measured, and the section says so.
 
 Operations are counted, not measured: multiplications and additions that no implementation of the formulas avoids, for
-the mean numbers of neighbours within the cutoffs. Over the time of a step they tell how far the card is from its ceiling.
+the mean numbers of neighbours within the cutoffs. Over the time of a step they tell how far the card is from its
+ceiling.
 """
 
 from __future__ import annotations

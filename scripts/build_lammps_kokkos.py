@@ -464,7 +464,7 @@ def check_registers(log: Path) -> None:
         raise BuildError("registers are spilled by\n" + "\n".join(spilling))
     if kernels:
         most = max(int(registers) for _, _, registers in kernels)
-        print(f"kernels={len(kernels)} compiled, none spills, at most {most} registers")
+        print(f"{len(kernels)} kernels compiled, none spills, at most {most} registers")
 
 
 def eigen_option() -> list[str]:

@@ -165,7 +165,8 @@ def build_lammps(runner: Runner) -> None:
     command += ["--mpicxx", str(ENVIRONMENT / "bin" / "mpicxx")]
     if arguments.backend == "cuda":
         command += ["--arch", arguments.arch or architecture(), *cufft_option()]
-    (HERE / "parts.txt").write_text(runner.python("build", *command))
+    parts = re.findall(r"^\w+=\S+$", runner.python("build", *command), re.MULTILINE)
+    (HERE / "parts.txt").write_text("\n".join(parts) + "\n")
 
 
 def build(runner: Runner) -> str:
@@ -182,8 +183,7 @@ def use_build(runner: Runner) -> None:
     """Tell tests and benchmark what was built."""
     if not (HERE / "parts.txt").exists():
         raise StepError("nothing is built yet: begin with --steps build")
-    lines = (HERE / "parts.txt").read_text().splitlines()
-    parts = dict(line.split("=", 1) for line in lines if "=" in line)
+    parts = dict(line.split("=", 1) for line in (HERE / "parts.txt").read_text().splitlines())
     runner.variables |= {
         "QNEP_KOKKOS_LAMMPS": parts["lmp"],
         "QNEP_KOKKOS_PLUGIN": parts["plugin"],
