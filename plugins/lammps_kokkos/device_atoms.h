@@ -7,6 +7,12 @@
 
 namespace qnep {
 
+/// The atom that a thread of a team works on.
+struct ThreadAtom {
+    int index;    // -1: the thread is beyond the last atom
+    int element;  // -1: none, or no model
+};
+
 /// Atoms of this process; ghosts behind the owned ones.
 template <class Device>
 struct DeviceAtoms {
@@ -19,6 +25,16 @@ struct DeviceAtoms {
     Kokkos::View<const int *, Kokkos::LayoutStride, Device> counts;  // [n_owned]
     Kokkos::View<const int **, Kokkos::LayoutStride, Device> neighbors;  // [n_owned][...]
     int neighbor_mask = ~0;
+
+    template <class Member>
+    KOKKOS_FORCEINLINE_FUNCTION ThreadAtom atom_of(const Member &member) const {
+        const int k = member.league_rank() * member.team_size() + member.team_rank();
+        if (k >= n_lists) {
+            return {-1, -1};
+        }
+        const int i = owned(k);
+        return {i, static_cast<int>(packed(i, 3))};
+    }
 };
 
 /// What the network pass leaves for the force pass.

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <memory>
+#include <string>
 
 #include <Kokkos_Core.hpp>
 
@@ -21,6 +23,13 @@ struct DeviceResults {
     typename ForceScatter<Device>::Forces forces;     // [n_total][3], eV/Å
     typename ForceScatter<Device>::Virials virials;   // [n_total][9], eV; empty: not wanted
 };
+
+/// What to say of an allocation that failed; per_atom: bytes.
+inline InputError too_little_memory(std::size_t per_atom, std::size_t n_atoms, const std::exception &failure) {
+    return InputError("wanted " + std::to_string(per_atom) + " bytes for each of " + std::to_string(n_atoms) +
+                      " atoms on the device besides what LAMMPS needs, and got: " + failure.what() +
+                      " (more devices, precision mixed or a thinner neighbor skin need less on each)");
+}
 
 /// One model in one precision. Positions and all sums over atoms are double in both; with `float` the functions of a
 /// pair, the descriptor and the network are single.

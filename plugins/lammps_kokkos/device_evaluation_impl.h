@@ -116,9 +116,7 @@ private:
             states_.derivatives = decltype(states_.derivatives)(unset("qnep:derivatives"), n_rows, n_derivatives);
         } catch (const std::exception &failure) {
             const std::size_t per_atom = (n_slots + 2) * sizeof(int) + (n_sums + n_derivatives) * sizeof(Real);
-            throw InputError("wanted " + std::to_string(per_atom) + " bytes for each of " + std::to_string(n_rows) +
-                             " atoms on the device besides what LAMMPS needs, and got: " + failure.what() +
-                             " (more devices, precision mixed or a thinner neighbor skin need less on each)");
+            throw too_little_memory(per_atom, n_rows, failure);
         }
     }
 

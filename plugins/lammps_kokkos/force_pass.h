@@ -86,16 +86,14 @@ struct NetworkGradient {
     AtomStates<Device, Real> states;
     int scratch_level = 0;
 
-    std::size_t scratch_bytes() const {
+    KOKKOS_INLINE_FUNCTION std::size_t scratch_bytes() const {
         return sizeof(Real) * (static_cast<std::size_t>(model.n_descriptors) + Shape::n_lm * model.n_angular);
     }
 
     /// Derivatives of U_i: of the descriptors, behind them of the angular sums. Scratch memory of the atom's lanes.
     KOKKOS_INLINE_FUNCTION Real *derivatives_of(const Member &member, int i, Real energy_weight,
                                                 Real charge_weight) const {
-        Real *derivatives =
-            static_cast<Real *>(member.thread_scratch(scratch_level)
-                                    .get_shmem(sizeof(Real) * (model.n_descriptors + Shape::n_lm * model.n_angular)));
+        Real *derivatives = static_cast<Real *>(member.thread_scratch(scratch_level).get_shmem(scratch_bytes()));
         Kokkos::parallel_for(Kokkos::ThreadVectorRange(member, model.n_descriptors), [&](int d) {
             Real value = energy_weight * states.derivatives(i, d);
             if (model.has_charges) {
@@ -204,12 +202,8 @@ struct ForcePass : NetworkGradient<Device, Real, Shape> {
     ForceScatter<Device> scatter;
 
     KOKKOS_INLINE_FUNCTION void operator()(const Member &member, ForceSums &total) const {
-        const int k = member.league_rank() * member.team_size() + member.team_rank();
-        if (k >= atoms.n_lists) {
-            return;
-        }
-        const int i = atoms.owned(k);
-        const int type = static_cast<int>(atoms.packed(i, 3));
+        const ThreadAtom atom = atoms.atom_of(member);
+        const int i = atom.index, type = atom.element;
         if (type < 0) {
             return;
         }
@@ -272,12 +266,8 @@ struct BornPass : NetworkGradient<Device, Real, Shape> {
     typename ForceScatter<Device>::template Scatter<double *[9]> born;  // [n_total], e, field direction slow
 
     KOKKOS_INLINE_FUNCTION void operator()(const Member &member) const {
-        const int k = member.league_rank() * member.team_size() + member.team_rank();
-        if (k >= atoms.n_lists) {
-            return;
-        }
-        const int i = atoms.owned(k);
-        const int type = static_cast<int>(atoms.packed(i, 3));
+        const ThreadAtom atom = atoms.atom_of(member);
+        const int i = atom.index, type = atom.element;
         if (type < 0) {
             return;
         }
@@ -329,12 +319,8 @@ struct CoulombPass {
     std::size_t scratch_bytes() const { return 0; }
 
     KOKKOS_INLINE_FUNCTION void operator()(const Member &member, ForceSums &total) const {
-        const int k = member.league_rank() * member.team_size() + member.team_rank();
-        if (k >= atoms.n_lists) {
-            return;
-        }
-        const int i = atoms.owned(k);
-        const int type = static_cast<int>(atoms.packed(i, 3));
+        const ThreadAtom atom = atoms.atom_of(member);
+        const int i = atom.index, type = atom.element;
         if (type < 0) {
             return;
         }

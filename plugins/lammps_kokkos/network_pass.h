@@ -44,21 +44,20 @@ struct NetworkPass {
     int scratch_level = 0;
 
     // Numbers of Real in the scratch memory of one atom.
-    std::size_t tile_size() const {
-        const std::size_t functions = std::max<std::size_t>(model.n_radial, model.n_angular + Shape::n_lm);
-        return std::max<std::size_t>(functions * row, 2 * static_cast<std::size_t>(model.n_neurons));
+    KOKKOS_INLINE_FUNCTION int tile_size() const {
+        const int functions = Kokkos::max(model.n_radial, model.n_angular + Shape::n_lm);
+        return Kokkos::max(functions * row, 2 * model.n_neurons);
     }
-    std::size_t scratch_bytes() const {
+    KOKKOS_INLINE_FUNCTION std::size_t scratch_bytes() const {
         return sizeof(Real) * (tile_size() + model.n_descriptors + Shape::n_lm * model.n_angular);
     }
 
     KOKKOS_INLINE_FUNCTION void operator()(const Member &member, NetworkSums &sums) const {
-        const int k = member.league_rank() * member.team_size() + member.team_rank();
-        if (k >= atoms.n_lists) {
+        const ThreadAtom atom = atoms.atom_of(member);
+        const int i = atom.index, type = atom.element;
+        if (i < 0) {
             return;
         }
-        const int i = atoms.owned(k);
-        const int type = static_cast<int>(atoms.packed(i, 3));
         if (type < 0) {
             Kokkos::single(Kokkos::PerThread(member), [&]() {
                 energies(i) = 0.0;
@@ -67,15 +66,8 @@ struct NetworkPass {
             });
             return;
         }
-        const std::size_t functions =
-            model.n_radial > model.n_angular + Shape::n_lm ? model.n_radial : model.n_angular + Shape::n_lm;
-        const std::size_t most = functions * row > 2 * static_cast<std::size_t>(model.n_neurons)
-                                     ? functions * row
-                                     : 2 * static_cast<std::size_t>(model.n_neurons);
-        Real *tiles = static_cast<Real *>(
-            member.thread_scratch(scratch_level)
-                .get_shmem(sizeof(Real) * (most + model.n_descriptors + Shape::n_lm * model.n_angular)));
-        Real *descriptors = tiles + most;
+        Real *tiles = static_cast<Real *>(member.thread_scratch(scratch_level).get_shmem(scratch_bytes()));
+        Real *descriptors = tiles + tile_size();
         Real *angular_sums = descriptors + model.n_descriptors;
         int n_angular, n_others;
         select(member, i, type, n_angular, n_others);

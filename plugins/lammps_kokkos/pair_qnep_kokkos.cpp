@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <sstream>
 #include <string>
 #include <type_traits>
@@ -39,6 +40,9 @@ std::string running_kokkos() {
     };
     return entry("Kokkos Version") + " for " + entry("Default Device");
 }
+
+// In reserve(): packed_, charges_, their derivatives, energies and potentials, forces.
+constexpr std::size_t numbers_per_atom = 4 + 2 + 1 + 3 + 3;
 
 /// Rows [0, n) of an array on the device as one on the host.
 template <class View>
@@ -167,14 +171,18 @@ void PairQNEPKokkos<DeviceType>::reserve() {
         return;
     }
     packed_ = {};
-    packed_ = decltype(packed_)(Kokkos::view_alloc("qnep:packed", Kokkos::WithoutInitializing), n);
-    charges_ = decltype(charges_)("qnep:charges", n);
-    charge_derivatives_ = Vector("qnep:charge_derivatives", n);
-    results_.site_energies = Vector("qnep:site_energies", n);
-    results_.coulomb_energies = Vector("qnep:coulomb_energies", n);
-    results_.potentials = Vector("qnep:potentials", n);
-    results_.forces = decltype(results_.forces)("qnep:forces", n);
     results_.virials = {};
+    try {
+        packed_ = decltype(packed_)(Kokkos::view_alloc("qnep:packed", Kokkos::WithoutInitializing), n);
+        charges_ = decltype(charges_)("qnep:charges", n);
+        charge_derivatives_ = Vector("qnep:charge_derivatives", n);
+        results_.site_energies = Vector("qnep:site_energies", n);
+        results_.coulomb_energies = Vector("qnep:coulomb_energies", n);
+        results_.potentials = Vector("qnep:potentials", n);
+        results_.forces = decltype(results_.forces)("qnep:forces", n);
+    } catch (const std::exception &failure) {
+        throw qnep::too_little_memory(numbers_per_atom * sizeof(double), n, failure);
+    }
 }
 
 template <class DeviceType>
@@ -507,9 +515,11 @@ const std::vector<double> &PairQNEPKokkos<DeviceType>::grades() {
     atomKK->sync(execution_space, X_MASK | TYPE_MASK);
     const auto n_owned = static_cast<std::size_t>(atom->nlocal);
     const auto n_descriptors = static_cast<std::size_t>(models_.front()->model().n_descriptors());
-    const Kokkos::View<double **, Kokkos::LayoutRight, DeviceType> values("qnep:descriptors", n_owned, n_descriptors);
-    without_exceptions(
-        [&] { device_models_.front().evaluation->descriptors(atoms_of(device_models_.front()), values); });
+    Kokkos::View<double **, Kokkos::LayoutRight, DeviceType> values;
+    without_exceptions([&] {
+        values = decltype(values)("qnep:descriptors", n_owned, n_descriptors);
+        device_models_.front().evaluation->descriptors(atoms_of(device_models_.front()), values);
+    });
     const auto descriptors = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), values);
     const std::vector<int> elements = elements_of_driving_model();
     grades_.assign(n_owned, 0.0);
@@ -529,8 +539,11 @@ const std::vector<double> &PairQNEPKokkos<DeviceType>::born_effective_charges() 
     keep_driving_results();
     atomKK->sync(execution_space, X_MASK | TYPE_MASK);
     const int n = atom->nlocal + atom->nghost;
-    const Kokkos::View<double *[9], Kokkos::LayoutRight, DeviceType> values("qnep:born", n);
-    without_exceptions([&] { device_models_.front().evaluation->born_pass(atoms_of(device_models_.front()), values); });
+    Kokkos::View<double *[9], Kokkos::LayoutRight, DeviceType> values;
+    without_exceptions([&] {
+        values = decltype(values)("qnep:born", n);
+        device_models_.front().evaluation->born_pass(atoms_of(device_models_.front()), values);
+    });
     const auto born = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), values);
     born_charges_.assign(born.data(), born.data() + 9 * static_cast<std::size_t>(n));
     const qnep::Model &model = models_.front()->model();
@@ -579,7 +592,6 @@ double PairQNEPKokkos<DeviceType>::memory_usage() {
     for (const DeviceModel &model : device_models_) {
         bytes += static_cast<double>(model.evaluation->bytes());
     }
-    constexpr int numbers_per_atom = 4 + 2 + 1 + 3 + 3;  // packed_, charges_, derivatives, energies, potentials, forces
     return bytes + static_cast<double>((numbers_per_atom * results_.forces.extent(0) + results_.virials.span()) *
                                        sizeof(double));
 }
