@@ -360,7 +360,7 @@ class LaneTransform final : public MeshTransform<Real> {
 
 public:
     explicit LaneTransform(const MeshShape &shape): MeshTransform<Real>(shape), workers_(shape.n_threads) {
-        const std::size_t size = static_cast<std::size_t>(shape.n[0]) * shape.n[1] * n_blocks();
+        const std::size_t size = static_cast<std::size_t>(shape.n[0]) * shape.n_planes() * n_blocks();
         spectrum_.resize(size);
         filtered_.resize(size);
         const std::size_t plane = static_cast<std::size_t>(shape.n[0]) * n_blocks();
@@ -370,6 +370,8 @@ public:
                 worker.lines[axis].prepare(shape.n[axis]);
             worker.input.resize(std::max(longest, plane));
             worker.output.resize(longest);
+            worker.column.resize(shape.n[1]);
+            worker.plane.resize(static_cast<std::size_t>(shape.n[1]) * n_blocks());
         }
     }
 
@@ -378,34 +380,32 @@ public:
     void forward(Real *mesh) override {
         parallel_ranges(shape_.n_threads, shape_.n[0], [&](std::size_t begin, std::size_t end, int thread) {
             for (std::size_t x = begin; x < end; ++x) {
+                Worker &worker = workers_[thread];
                 Real *plane = mesh + x * shape_.n[1] * shape_.row_length();
-                Complex *to = spectrum_.data() + x * shape_.n[1] * n_blocks();
                 for (int y = 0; y < shape_.n[1]; y += 2 * width)
-                    rows_forward(workers_[thread], plane, y, to);
-                for (int block = 0; block < n_blocks(); ++block) {
-                    column(workers_[thread], to + block, &Line::forward);
-                }
+                    rows_forward(worker, plane, y, worker.plane.data());
+                for (int block = 0; block < n_blocks(); ++block)
+                    column_forward(worker, block, spectrum_.data() + x * shape_.n_planes() * n_blocks());
             }
         });
     }
 
     void apply(const Real *filter, Real *power) override {
-        parallel_ranges(shape_.n_threads, shape_.n[1], [&](std::size_t begin, std::size_t end, int thread) {
-            for (std::size_t y = begin; y < end; ++y)
-                filter_plane(workers_[thread], y, filter, power);
+        parallel_ranges(shape_.n_threads, shape_.n_planes(), [&](std::size_t begin, std::size_t end, int thread) {
+            for (std::size_t plane = begin; plane < end; ++plane)
+                filter_plane(workers_[thread], plane, filter, power);
         });
     }
 
     void backward(Real *mesh) override {
         parallel_ranges(shape_.n_threads, shape_.n[0], [&](std::size_t begin, std::size_t end, int thread) {
             for (std::size_t x = begin; x < end; ++x) {
+                Worker &worker = workers_[thread];
                 Real *plane = mesh + x * shape_.n[1] * shape_.row_length();
-                Complex *from = filtered_.data() + x * shape_.n[1] * n_blocks();
-                for (int block = 0; block < n_blocks(); ++block) {
-                    column(workers_[thread], from + block, &Line::backward);
-                }
+                for (int block = 0; block < n_blocks(); ++block)
+                    column_backward(worker, block, filtered_.data() + x * shape_.n_planes() * n_blocks());
                 for (int y = 0; y < shape_.n[1]; y += 2 * width)
-                    rows_backward(workers_[thread], from, y, plane);
+                    rows_backward(worker, worker.plane.data(), y, plane);
             }
         });
     }
@@ -416,6 +416,8 @@ private:
     struct Worker {
         Line lines[3];
         std::vector<Complex> input, output;
+        std::vector<Complex> column;  // zero at frequencies that are not kept
+        std::vector<Complex> plane;   // [n[1]][n_blocks], between its rows and its columns
     };
 
     Real *row(Real *plane, int y) const { return plane + y * shape_.row_length(); }
@@ -494,21 +496,31 @@ private:
         }
     }
 
-    void column(Worker &worker, Complex *at, void (Line::*transform)(Complex *, const Complex *, std::size_t)) const {
-        (worker.lines[1].*transform)(worker.output.data(), at, n_blocks());
-        for (int y = 0; y < shape_.n[1]; ++y)
-            at[static_cast<std::size_t>(y) * n_blocks()] = worker.output[y];
+    // to, from: [n_planes][n_blocks]
+    void column_forward(Worker &worker, int block, Complex *to) const {
+        worker.lines[1].forward(worker.output.data(), worker.plane.data() + block, n_blocks());
+        for (int plane = 0; plane < shape_.n_planes(); ++plane)
+            to[static_cast<std::size_t>(plane) * n_blocks() + block] = worker.output[shape_.middle_index(plane)];
     }
 
-    // Lines along the first axis with this y: gathered, so that the long strides are walked once each way.
-    void filter_plane(Worker &worker, std::size_t y, const Real *filter, Real *power) {
-        const std::size_t n = shape_.n[0], blocks = n_blocks(), stride = shape_.n[1] * blocks;
+    void column_backward(Worker &worker, int block, const Complex *from) const {
+        for (int plane = 0; plane < shape_.n_planes(); ++plane)
+            worker.column[shape_.middle_index(plane)] = from[static_cast<std::size_t>(plane) * n_blocks() + block];
+        worker.lines[1].backward(worker.output.data(), worker.column.data(), 1);
+        for (int y = 0; y < shape_.n[1]; ++y)
+            worker.plane[static_cast<std::size_t>(y) * n_blocks() + block] = worker.output[y];
+    }
+
+    // Lines along the first axis of this plane: gathered, so that the long strides are walked once each way.
+    void filter_plane(Worker &worker, std::size_t plane, const Real *filter, Real *power) {
+        const std::size_t n = shape_.n[0], blocks = n_blocks(), stride = shape_.n_planes() * blocks;
+        const std::size_t y = shape_.middle_index(static_cast<int>(plane));
         const Real *weights = filter + y * blocks * n * width;
         std::size_t used = blocks;
         while (used > 0 && is_zero(weights + (used - 1) * n * width, n * width))
             --used;
         for (std::size_t x = 0; x < n; ++x) {
-            const Complex *from = spectrum_.data() + x * stride + y * blocks;
+            const Complex *from = spectrum_.data() + x * stride + plane * blocks;
             for (std::size_t block = 0; block < used; ++block)
                 worker.input[block * n + x] = from[block];
         }
@@ -526,7 +538,7 @@ private:
         if (power && used < blocks)
             std::fill(power + (y * blocks + used) * n * width, power + (y + 1) * blocks * n * width, Real(0));
         for (std::size_t x = 0; x < n; ++x) {
-            Complex *to = filtered_.data() + x * stride + y * blocks;
+            Complex *to = filtered_.data() + x * stride + plane * blocks;
             for (std::size_t block = 0; block < used; ++block)
                 to[block] = worker.input[block * n + x];
             for (std::size_t block = used; block < blocks; ++block)
@@ -542,7 +554,7 @@ private:
     }
 
     std::vector<Worker> workers_;
-    std::vector<Complex> spectrum_, filtered_;
+    std::vector<Complex> spectrum_, filtered_;  // [n[0]][n_planes][n_blocks]
 };
 
 template <typename Real>

@@ -18,6 +18,7 @@ namespace qnep {
 namespace {
 
 constexpr double largest_number_of_vectors = 1e7;  // about 1 GB
+constexpr std::size_t largest_store = 1 << 19;     // bytes of phases that are kept between the two sums
 
 // With t_d = 2 pi times the fractional coordinates, cos and sin of n1 t1 ± n2 t2 ± n3 t3 are sums of the eight products
 // A_c B_s of cosines and sines of the single axes. The structure factors of the four vectors (n1, ±n2, ±n3) follow from
@@ -28,20 +29,42 @@ class EwaldSum final : public ReciprocalSum {
 public:
     EwaldSum(double alpha, int n_threads, DomainSum domain_sum):
         alpha_(alpha), n_threads_(n_threads), domain_sum_(std::move(domain_sum)),
-        kernels_(electrostatics_kernels<Real>()), workers_(n_threads) {}
+        kernels_(electrostatics_kernels<Real>()) {}
 
     void set_cell(const Cell &cell) override;
     double compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) override;
     std::string describe() const override;
 
 private:
-    struct Worker {
-        std::array<std::vector<Real>, 8> tables;
+    using Kernel = decltype(ElectrostaticsKernels<Real>::fields);
+    struct alignas(64) PhaseRow {
+        Real values[ewald_block];
+    };
+    struct alignas(64) Entry {
+        double values[8];
+    };
+    struct alignas(8 * sizeof(Real)) FieldEntry {
+        Real values[8];
+    };
+    // Phases of a block of atoms.
+    struct Block {
+        std::vector<PhaseRow> tables;
         alignas(64) double fractional[3][ewald_block];
         alignas(64) Real charges[ewald_block];
         EwaldPhases<Real> phases;
-        EwaldFields<Real> fields;
-        std::vector<double> sums;
+    };
+    // A thread: its rows of vectors, for all atoms. Structure factors and coefficients are then nobody else's, and
+    // only the fields at the atoms are summed over threads.
+    struct alignas(128) Worker {
+        std::size_t first_row = 0, last_row = 0;
+        std::vector<Block> blocks;              // of all atoms if they are few, else one for all to come
+        std::vector<EwaldFields<Real>> fields;  // [n_blocks], of these rows
+        double energy = 0.0;
+        std::array<double, 7> virial{};
+    };
+    struct Charges {
+        int n;
+        const double *positions, *values;
     };
     // A vector of the sum: entry of the table, the signs of n2 and n3, k, and G times the weight of its multiplicity.
     struct Wave {
@@ -53,17 +76,24 @@ private:
     };
 
     void add_row(int n1, int n2);
-    void resize_workers();
-    void load_block(Worker &worker, int n, int first, const double *positions, const double *charges) const;
-    void structure_sums(int n, const double *positions, const double *charges);
-    void add_workers(std::size_t first_entry, std::size_t last_entry);
-    double energy_and_coefficients(double *virial);
-    void coefficients_of_component(int component);
-    void site_fields(int n, const double *positions, const double *charges, const ReciprocalOutput &output);
-    void site_virials(int n, const double *positions, const double *charges, double *virials);
-    static void structure_factor(const Wave &wave, const double *sums, double &cosine, double &sine);
+    void share_rows();
+    void resize_workers(std::size_t n_blocks);
+    template <class Body>
+    void for_workers(const Body &body);
+    std::size_t phase_rows() const;
+    Block &load_block(Worker &worker, std::size_t block, const Charges &charges) const;
+    const Block &loaded_block(Worker &worker, std::size_t block, const Charges &charges) const;
+    void structure_sums(Worker &worker, const Charges &charges);
+    void energy_and_coefficients(Worker &worker);
+    void coefficients_of_component(const Worker &worker, int component);
+    void add_up_fields(Worker &worker, const Charges &charges, Kernel kernel);
+    void book_fields(const Charges &charges, const ReciprocalOutput &output) const;
+    void site_virials(const Charges &charges, double *virials);
+    void clear(std::vector<Entry> &entries, const Worker &worker) const;
+    std::size_t first_entry(std::size_t row) const { return row < rows_.size() ? rows_[row].offset : n_entries_; }
+    void structure_factor(const Wave &wave, double &cosine, double &sine) const;
     void add_coefficients(const Wave &wave, double cosine, double sine);
-    const Real *coefficients_for_kernels();
+    const Real *coefficients_for_kernels(const Worker &worker);
 
     double alpha_;
     int n_threads_;
@@ -76,10 +106,11 @@ private:
     std::vector<EwaldRow> rows_;
     std::vector<Wave> waves_;
     std::vector<std::size_t> first_waves_;  // of each row; one more
-    std::size_t n_workers_ = 1;             // that have added up structure factors
     std::size_t n_entries_ = 0, n_half_ = 0;
-    std::vector<double> coefficients_;
-    std::vector<Real> field_coefficients_;  // the same, for the kernels
+    std::vector<Entry> sums_;                     // of q times the eight products
+    std::vector<Entry> coefficients_;             // of the eight products in the potential
+    std::vector<FieldEntry> field_coefficients_;  // the same, for the kernels in single precision
+    std::size_t n_blocks_ = 0, n_stored_blocks_ = 0;
     std::vector<Worker> workers_;
 };
 
@@ -105,7 +136,7 @@ void EwaldSum<Real>::set_cell(const Cell &cell) {
         for (int n2 = 0; n2 <= n_max_[1]; ++n2)
             add_row(n1, n2);
     }
-    resize_workers();
+    share_rows();
     cell_ = cell;
 }
 
@@ -144,71 +175,108 @@ void EwaldSum<Real>::add_row(int n1, int n2) {
     first_waves_.push_back(waves_.size());
 }
 
+// Rows for each thread, with about equal numbers of entries.
 template <typename Real>
-void EwaldSum<Real>::resize_workers() {
+void EwaldSum<Real>::share_rows() {
+    constexpr std::size_t cost_of_row = 2;  // entries that take as long as what is done once a row
+    const std::size_t n_workers = std::max<std::size_t>(1, std::min<std::size_t>(n_threads_, rows_.size()));
+    const std::size_t total = n_entries_ + cost_of_row * rows_.size();
+    workers_ = std::vector<Worker>(n_workers);
+    for (std::size_t w = 0, row = 0; w < n_workers; ++w) {
+        workers_[w].first_row = row;
+        while (row < rows_.size() && (first_entry(row) + cost_of_row * row) * n_workers < (w + 1) * total)
+            ++row;
+        workers_[w].last_row = row;
+    }
+    sums_.resize(n_entries_);
+    coefficients_.resize(n_entries_);
+    if (sizeof(Real) < sizeof(double)) field_coefficients_.resize(n_entries_);
+    n_blocks_ = 0;
+}
+
+template <typename Real>
+std::size_t EwaldSum<Real>::phase_rows() const {
+    return 2 * (std::max(n_max_[0], 1) + 1) + 2 * (std::max(n_max_[1], 1) + 1) + 4 * (std::max(n_max_[2], 1) + 1);
+}
+
+template <typename Real>
+void EwaldSum<Real>::resize_workers(std::size_t n_blocks) {
+    if (n_blocks == n_blocks_) return;
+    n_blocks_ = n_blocks;
+    n_stored_blocks_ = n_blocks * phase_rows() * sizeof(PhaseRow) <= largest_store ? n_blocks : 1;
     for (Worker &worker : workers_) {
-        for (int d = 0; d < 3; ++d) {
-            const std::size_t size = std::size_t(std::max(n_max_[d], 1) + 1) * ewald_block;
-            worker.phases.n_max[d] = n_max_[d];
-            for (int part = 0; part < (d == 2 ? 4 : 2); ++part)
-                worker.tables[2 * d + part].assign(size, Real(0));
-            worker.phases.fractional[d] = worker.fractional[d];
-            worker.phases.cosines[d] = worker.tables[2 * d].data();
-            worker.phases.sines[d] = worker.tables[2 * d + 1].data();
-        }
-        worker.phases.weighted_cosines = worker.tables[6].data();
-        worker.phases.weighted_sines = worker.tables[7].data();
-        worker.phases.charges = worker.charges;
-        worker.sums.resize(8 * n_entries_);
+        worker.fields.resize(n_blocks);
+        worker.blocks.resize(n_stored_blocks_);
+        for (Block &block : worker.blocks)
+            block.tables.resize(phase_rows());
     }
-    coefficients_.resize(8 * n_entries_);
 }
 
 template <typename Real>
-void EwaldSum<Real>::load_block(Worker &worker, int n, int first, const double *positions,
-                                const double *charges) const {
+template <class Body>
+void EwaldSum<Real>::for_workers(const Body &body) {
+    const int n_workers = static_cast<int>(workers_.size());
+    parallel_ranges(n_workers, n_workers, [&](std::size_t, std::size_t, int thread) { body(workers_[thread]); });
+}
+
+template <typename Real>
+typename EwaldSum<Real>::Block &EwaldSum<Real>::load_block(Worker &worker, std::size_t index,
+                                                           const Charges &charges) const {
     constexpr double origin[3] = {0.0, 0.0, 0.0};
-    for (int a = 0; a < ewald_block; ++a) {
-        const bool exists = first + a < n;
-        worker.charges[a] = exists ? static_cast<Real>(charges[first + a]) : Real(0);
-        const auto s = geometry_.fractional(exists ? positions + 3 * std::size_t(first + a) : origin);
-        for (int d = 0; d < 3; ++d)
-            worker.fractional[d][a] = s[axes_[d]];
+    Block &block = worker.blocks[index % n_stored_blocks_];
+    PhaseRow *rows = block.tables.data();
+    const auto next_table = [&](int axis) {
+        Real *table = rows->values;
+        rows += std::max(n_max_[axis], 1) + 1;
+        return table;
+    };
+    for (int d = 0; d < 3; ++d) {
+        block.phases.n_max[d] = n_max_[d];
+        block.phases.fractional[d] = block.fractional[d];
+        block.phases.cosines[d] = next_table(d);
+        block.phases.sines[d] = next_table(d);
     }
-    kernels_.phase_powers(worker.phases);
+    block.phases.weighted_cosines = next_table(2);
+    block.phases.weighted_sines = next_table(2);
+    block.phases.charges = block.charges;
+    const std::size_t first = index * ewald_block;
+    for (int a = 0; a < ewald_block; ++a) {
+        const bool exists = first + a < static_cast<std::size_t>(charges.n);
+        block.charges[a] = exists ? static_cast<Real>(charges.values[first + a]) : Real(0);
+        const auto s = geometry_.fractional(exists ? charges.positions + 3 * (first + a) : origin);
+        for (int d = 0; d < 3; ++d)
+            block.fractional[d][a] = s[axes_[d]];
+    }
+    kernels_.phase_powers(block.phases);
+    return block;
+}
+
+// A block that structure_sums has loaded, if it could be kept.
+template <typename Real>
+const typename EwaldSum<Real>::Block &EwaldSum<Real>::loaded_block(Worker &worker, std::size_t index,
+                                                                   const Charges &charges) const {
+    return n_stored_blocks_ == n_blocks_ ? worker.blocks[index] : load_block(worker, index, charges);
 }
 
 template <typename Real>
-void EwaldSum<Real>::structure_sums(int n, const double *positions, const double *charges) {
-    const std::size_t n_blocks = (n + ewald_block - 1) / ewald_block;
-    parallel_ranges(n_threads_, n_blocks, [&](std::size_t begin, std::size_t end, int thread) {
-        Worker &worker = workers_[thread];
-        std::fill(worker.sums.begin(), worker.sums.end(), 0.0);
-        for (std::size_t block = begin; block < end; ++block) {
-            load_block(worker, n, static_cast<int>(block) * ewald_block, positions, charges);
-            kernels_.structure_sums(rows_.data(), rows_.size(), worker.phases, worker.sums.data());
-        }
-    });
-    n_workers_ = std::min<std::size_t>(n_threads_, n_blocks);
-    if (!domain_sum_) return;
-    add_workers(0, n_entries_);
-    domain_sum_(static_cast<int>(8 * n_entries_), workers_[0].sums.data());
+void EwaldSum<Real>::clear(std::vector<Entry> &entries, const Worker &worker) const {
+    std::fill(entries.begin() + first_entry(worker.first_row), entries.begin() + first_entry(worker.last_row), Entry{});
 }
 
-// Sums of all threads in those of the first one.
 template <typename Real>
-void EwaldSum<Real>::add_workers(std::size_t first_entry, std::size_t last_entry) {
-    double *total = workers_[0].sums.data();
-    for (std::size_t w = 1; w < n_workers_; ++w) {
-        for (std::size_t e = 8 * first_entry; e < 8 * last_entry; ++e)
-            total[e] += workers_[w].sums[e];
+void EwaldSum<Real>::structure_sums(Worker &worker, const Charges &charges) {
+    clear(sums_, worker);
+    for (std::size_t block = 0; block < n_blocks_; ++block) {
+        const EwaldPhases<Real> &phases = load_block(worker, block, charges).phases;
+        kernels_.structure_sums(rows_.data() + worker.first_row, worker.last_row - worker.first_row, phases,
+                                sums_[0].values);
     }
 }
 
 // Sums of q cos(k.r) and q sin(k.r).
 template <typename Real>
-void EwaldSum<Real>::structure_factor(const Wave &wave, const double *sums, double &cosine, double &sine) {
-    const double *p = sums + 8 * wave.entry;  // ccc, ccs, csc, css, scc, scs, ssc, sss
+void EwaldSum<Real>::structure_factor(const Wave &wave, double &cosine, double &sine) const {
+    const double *p = sums_[wave.entry].values;  // ccc, ccs, csc, css, scc, scs, ssc, sss
     const double s2 = wave.sign2, s3 = wave.sign3;
     cosine = p[0] - s2 * p[6] - s3 * p[5] - s2 * s3 * p[3];
     sine = p[4] + s2 * p[2] + s3 * p[1] - s2 * s3 * p[7];
@@ -217,7 +285,7 @@ void EwaldSum<Real>::structure_factor(const Wave &wave, const double *sums, doub
 // The reverse: coefficients of the eight products in cosine * cos(k.r) + sine * sin(k.r).
 template <typename Real>
 void EwaldSum<Real>::add_coefficients(const Wave &wave, double cosine, double sine) {
-    double *p = coefficients_.data() + 8 * wave.entry;
+    double *p = coefficients_[wave.entry].values;
     const double s2 = wave.sign2, s3 = wave.sign3;
     p[0] += cosine;
     p[6] -= s2 * cosine;
@@ -230,117 +298,126 @@ void EwaldSum<Real>::add_coefficients(const Wave &wave, double cosine, double si
 }
 
 template <typename Real>
-const Real *EwaldSum<Real>::coefficients_for_kernels() {
+const Real *EwaldSum<Real>::coefficients_for_kernels(const Worker &worker) {
     if constexpr (sizeof(Real) == sizeof(double)) {
-        return coefficients_.data();
+        return coefficients_[0].values;
     } else {
-        field_coefficients_.assign(coefficients_.begin(), coefficients_.end());
-        return field_coefficients_.data();
+        for (std::size_t e = first_entry(worker.first_row); e < first_entry(worker.last_row); ++e)
+            std::copy_n(coefficients_[e].values, 8, field_coefficients_[e].values);
+        return field_coefficients_[0].values;
     }
 }
 
 template <typename Real>
-double EwaldSum<Real>::energy_and_coefficients(double *virial) {
-    struct Sums {
-        double energy = 0.0;
-        std::array<double, 7> virial{};
-    };
-    std::vector<Sums> parts(n_threads_);
-    parallel_ranges(n_threads_, rows_.size(), [&](std::size_t begin, std::size_t end, int thread) {
-        Sums sum;
-        for (std::size_t r = begin; r < end; ++r) {
-            const std::size_t first = rows_[r].offset, last = first + rows_[r].last - rows_[r].first;
-            if (!domain_sum_) add_workers(first, last);
-            std::fill(coefficients_.begin() + 8 * first, coefficients_.begin() + 8 * last, 0.0);
-            for (std::size_t w = first_waves_[r]; w < first_waves_[r + 1]; ++w) {
-                const Wave &wave = waves_[w];
-                double cosine, sine;
-                structure_factor(wave, workers_[0].sums.data(), cosine, sine);
-                const double part = coulomb_constant * wave.weight * (cosine * cosine + sine * sine);
-                sum.energy += part;
-                add_virial_of_wave(part, part * wave.virial_scale, wave.k, sum.virial);
-                add_coefficients(wave, wave.weight * cosine, wave.weight * sine);
-            }
-        }
-        parts[thread] = sum;
-    });
+void EwaldSum<Real>::energy_and_coefficients(Worker &worker) {
     double energy = 0.0;
-    for (const Sums &part : parts) {
-        energy += part.energy;
-        if (virial) add_virial_sums(1.0, part.virial, virial);
+    std::array<double, 7> virial{};
+    clear(coefficients_, worker);
+    for (std::size_t w = first_waves_[worker.first_row]; w < first_waves_[worker.last_row]; ++w) {
+        const Wave &wave = waves_[w];
+        double cosine, sine;
+        structure_factor(wave, cosine, sine);
+        const double part = coulomb_constant * wave.weight * (cosine * cosine + sine * sine);
+        energy += part;
+        add_virial_of_wave(part, part * wave.virial_scale, wave.k, virial);
+        add_coefficients(wave, wave.weight * cosine, wave.weight * sine);
     }
-    return energy;
+    worker.energy = energy;
+    worker.virial = virial;
 }
 
 template <typename Real>
-void EwaldSum<Real>::coefficients_of_component(int component) {
-    std::fill(coefficients_.begin(), coefficients_.end(), 0.0);
-    for (const Wave &wave : waves_) {
+void EwaldSum<Real>::coefficients_of_component(const Worker &worker, int component) {
+    clear(coefficients_, worker);
+    for (std::size_t w = first_waves_[worker.first_row]; w < first_waves_[worker.last_row]; ++w) {
+        const Wave &wave = waves_[w];
         double cosine, sine;
-        structure_factor(wave, workers_[0].sums.data(), cosine, sine);
+        structure_factor(wave, cosine, sine);
         const double weight = wave.weight * virial_factor(wave.k, alpha_)[component];
         add_coefficients(wave, weight * cosine, weight * sine);
     }
 }
 
 template <typename Real>
-void EwaldSum<Real>::site_fields(int n, const double *positions, const double *charges,
-                                 const ReciprocalOutput &output) {
-    const std::size_t n_blocks = (n + ewald_block - 1) / ewald_block;
-    const Real *coefficients = coefficients_for_kernels();
-    parallel_ranges(n_threads_, n_blocks, [&](std::size_t begin, std::size_t end, int thread) {
-        Worker &worker = workers_[thread];
-        for (std::size_t block = begin; block < end; ++block) {
-            const int first = static_cast<int>(block) * ewald_block;
-            load_block(worker, n, first, positions, charges);
-            kernels_.fields(rows_.data(), rows_.size(), worker.phases, coefficients, worker.fields);
-            for (int a = 0; a < ewald_block && first + a < n; ++a) {
-                const std::size_t i = first + a;
-                const double potential = coulomb_constant * static_cast<double>(worker.fields.potential[a]);
-                if (output.site_energies) output.site_energies[i] += charges[i] * potential;
-                if (output.potentials) output.potentials[i] += 2.0 * potential;
-                if (!output.forces) continue;
-                const double scale = -2.0 * coulomb_constant * charges[i];
-                for (int d = 0; d < 3; ++d) {
-                    const auto &axis = geometry_.vectors[axes_[d]];
-                    for (int c = 0; c < 3; ++c)
-                        output.forces[3 * i + c] += scale * static_cast<double>(worker.fields.gradient[d][a]) * axis[c];
-                }
+void EwaldSum<Real>::add_up_fields(Worker &worker, const Charges &charges, Kernel kernel) {
+    const Real *coefficients = coefficients_for_kernels(worker);
+    for (std::size_t block = 0; block < n_blocks_; ++block) {
+        kernel(rows_.data() + worker.first_row, worker.last_row - worker.first_row,
+               loaded_block(worker, block, charges).phases, coefficients, worker.fields[block]);
+    }
+}
+
+template <typename Real>
+void EwaldSum<Real>::book_fields(const Charges &charges, const ReciprocalOutput &output) const {
+    parallel_ranges(n_threads_, charges.n, [&](std::size_t begin, std::size_t end, int) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t block = i / ewald_block, a = i % ewald_block;
+            double potential = 0.0, gradient[3] = {};
+            for (const Worker &worker : workers_) {
+                const EwaldFields<Real> &fields = worker.fields[block];
+                potential += static_cast<double>(fields.potential[a]);
+                for (int d = 0; d < 3; ++d)
+                    gradient[d] += static_cast<double>(fields.gradient[d][a]);
+            }
+            potential *= coulomb_constant;
+            if (output.site_energies) output.site_energies[i] += charges.values[i] * potential;
+            if (output.potentials) output.potentials[i] += 2.0 * potential;
+            if (!output.forces) continue;
+            const double scale = -2.0 * coulomb_constant * charges.values[i];
+            for (int d = 0; d < 3; ++d) {
+                const auto &axis = geometry_.vectors[axes_[d]];
+                for (int c = 0; c < 3; ++c)
+                    output.forces[3 * i + c] += scale * gradient[d] * axis[c];
             }
         }
     });
 }
 
 template <typename Real>
-void EwaldSum<Real>::site_virials(int n, const double *positions, const double *charges, double *virials) {
-    const std::size_t n_blocks = (n + ewald_block - 1) / ewald_block;
+void EwaldSum<Real>::site_virials(const Charges &charges, double *virials) {
     for (const auto &places : symmetric_components) {
-        coefficients_of_component(places[0]);
-        const Real *coefficients = coefficients_for_kernels();
-        parallel_ranges(n_threads_, n_blocks, [&](std::size_t begin, std::size_t end, int thread) {
-            Worker &worker = workers_[thread];
-            for (std::size_t block = begin; block < end; ++block) {
-                const int first = static_cast<int>(block) * ewald_block;
-                load_block(worker, n, first, positions, charges);
-                kernels_.potentials(rows_.data(), rows_.size(), worker.phases, coefficients, worker.fields);
-                for (int a = 0; a < ewald_block && first + a < n; ++a) {
-                    const std::size_t i = first + a;
-                    const double part = coulomb_constant * charges[i] * static_cast<double>(worker.fields.potential[a]);
-                    virials[9 * i + places[0]] += part;
-                    if (places[1] != places[0]) virials[9 * i + places[1]] += part;
-                }
+        for_workers([&](Worker &worker) {
+            coefficients_of_component(worker, places[0]);
+            add_up_fields(worker, charges, kernels_.potentials);
+        });
+        parallel_ranges(n_threads_, charges.n, [&](std::size_t begin, std::size_t end, int) {
+            for (std::size_t i = begin; i < end; ++i) {
+                double potential = 0.0;
+                for (const Worker &worker : workers_)
+                    potential += static_cast<double>(worker.fields[i / ewald_block].potential[i % ewald_block]);
+                const double part = coulomb_constant * charges.values[i] * potential;
+                virials[9 * i + places[0]] += part;
+                if (places[1] != places[0]) virials[9 * i + places[1]] += part;
             }
         });
     }
 }
 
 template <typename Real>
-double EwaldSum<Real>::compute(int n, const double *positions, const double *charges, const ReciprocalOutput &output) {
+double EwaldSum<Real>::compute(int n, const double *positions, const double *values, const ReciprocalOutput &output) {
     if (rows_.empty()) return 0.0;
-    structure_sums(n, positions, charges);
-    const double energy = energy_and_coefficients(output.virial);
-    if (output.site_energies || output.potentials || output.forces) site_fields(n, positions, charges, output);
-    if (output.atom_virials) site_virials(n, positions, charges, output.atom_virials);
+    const Charges charges{n, positions, values};
+    resize_workers((n + ewald_block - 1) / ewald_block);
+    const bool wants_fields = output.site_energies || output.potentials || output.forces;
+    const auto finish = [&](Worker &worker) {
+        energy_and_coefficients(worker);
+        if (wants_fields) add_up_fields(worker, charges, kernels_.fields);
+    };
+    for_workers([&](Worker &worker) {
+        structure_sums(worker, charges);
+        if (!domain_sum_) finish(worker);
+    });
+    if (domain_sum_) {
+        domain_sum_(static_cast<int>(8 * n_entries_), sums_[0].values);
+        for_workers(finish);
+    }
+    double energy = 0.0;
+    for (const Worker &worker : workers_) {
+        energy += worker.energy;
+        if (output.virial) add_virial_sums(1.0, worker.virial, output.virial);
+    }
+    if (wants_fields) book_fields(charges, output);
+    if (output.atom_virials) site_virials(charges, output.atom_virials);
     return energy;
 }
 

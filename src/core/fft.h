@@ -12,7 +12,12 @@ struct MeshShape {
     std::array<int, 3> n{};  // points along each lattice vector; factors 2, 3 and 5
     int n_ghosts = 0;        // at most n[2]
     int n_kept = 0;          // frequencies 0 ... n_kept-1 along the third axis; the others are taken as zero
+    int n_kept_middle = 0;   // and frequencies -n ... n along the second one, 2 n + 1 <= n[1]
     int n_threads = 1;
+
+    /// Frequencies -n ... n of the second axis are planes 0 ... n_planes()-1; where they stand.
+    int n_planes() const { return 2 * n_kept_middle + 1; }
+    int middle_index(int plane) const { return plane <= n_kept_middle ? plane : n[1] - n_planes() + plane; }
 
     std::size_t row_length() const { return static_cast<std::size_t>(n[2]) + n_ghosts; }
     std::size_t size() const { return static_cast<std::size_t>(n[0]) * n[1] * row_length(); }
@@ -38,7 +43,8 @@ public:
     virtual void forward(Real *mesh) = 0;
     /// Finish the forward transform S along the first axis, multiply with `filter`, transform that axis back. The
     /// result of `forward` is left as it is, so several filters can be applied. If `power` is not null it becomes
-    /// filter * |S|^2 (same layout as the filter).
+    /// filter * |S|^2 (same layout as the filter) of the frequencies that are kept; thread t writes the t-th part of
+    /// the planes.
     virtual void apply(const Real *filter, Real *power) = 0;
     /// The other two axes of the inverse transform of filter * S, without the factor 1/(n0 n1 n2). Sets the ghosts.
     virtual void backward(Real *mesh) = 0;

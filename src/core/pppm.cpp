@@ -145,9 +145,12 @@ private:
     void share_mesh();
     void set_influence();
     void sort_atoms(int n, const double *positions, const double *charges);
+    void sort_planes(std::size_t begin, std::size_t end, const double *charges);
     void spread();
-    void gather();
+    template <class Use>
+    void gather(const Use &use);
     void book_atom(std::size_t p, const ReciprocalOutput &output) const;
+    double total_energy() const;
     void add_virial(double *virial) const;
     void add_atom_virials(double *virials);
     template <class Visit>
@@ -166,10 +169,12 @@ private:
     std::unique_ptr<MeshTransform<Real>> transform_;
     std::vector<Real> influence_, filter_, power_, mesh_;
     std::vector<double> shared_mesh_;       // as the domains sum it, if not in mesh_
-    std::vector<Wave> waves_;               // of the sum
+    std::vector<Wave> waves_;               // of the sum, in the order of the threads
+    std::vector<std::size_t> wave_starts_;  // [n_threads + 1]
     std::vector<std::size_t> plane_start_;  // [n_mesh[0] + 1], first sorted atom of each plane
     std::vector<int> order_, keys_;
     std::vector<std::size_t> bins_;
+    std::vector<double> unsorted_;          // as scaled_
     std::vector<double> scaled_, charges_;  // sorted
     std::vector<std::array<Real, 4>> values_;
 };
@@ -190,8 +195,11 @@ void ParticleMesh<Real>::set_mesh() {
     shape.n = mesh_sizes(geometry_, alpha_, choice_);
     shape.n_ghosts = ghosts;
     shape.n_kept = n_max_[2] + 1;
+    shape.n_kept_middle = n_max_[1];
     shape.n_threads = n_threads_;
-    if (transform_ && shape.n == shape_.n && shape.n_kept == shape_.n_kept) return;
+    if (transform_ && shape.n == shape_.n && shape.n_kept == shape_.n_kept &&
+        shape.n_kept_middle == shape_.n_kept_middle)
+        return;
     shape_ = shape;
     transform_ = kernels_.make_transform(shape_);
     mesh_.assign(shape_.size(), Real(0));
@@ -207,14 +215,15 @@ void ParticleMesh<Real>::set_mesh() {
     }
 }
 
-// visit(place in the filter, k, indices modulo the mesh, number of vectors ±k it stands for)
+// visit(place in the filter, k, indices modulo the mesh, number of vectors ±k it stands for, thread); threads have the
+// planes that they have in the transform.
 template <typename Real>
 template <class Visit>
 void ParticleMesh<Real>::for_each_wave(const Visit &visit) const {
     const auto modulo = [](int n, int size) { return n < 0 ? n + size : n; };
-    parallel_ranges(n_threads_, 2 * n_max_[1] + 1, [&](std::size_t begin, std::size_t end, int thread) {
-        for (int m1 = static_cast<int>(begin); m1 < static_cast<int>(end); ++m1) {
-            const int n1 = m1 - n_max_[1], k1 = modulo(n1, shape_.n[1]);
+    parallel_ranges(n_threads_, shape_.n_planes(), [&](std::size_t begin, std::size_t end, int thread) {
+        for (int plane = static_cast<int>(begin); plane < static_cast<int>(end); ++plane) {
+            const int k1 = shape_.middle_index(plane), n1 = plane <= n_max_[1] ? plane : plane - shape_.n_planes();
             for (int n2 = 0; n2 <= n_max_[2]; ++n2) {
                 for (int n0 = -n_max_[0]; n0 <= n_max_[0]; ++n0) {
                     const int k0 = modulo(n0, shape_.n[0]);
@@ -239,12 +248,15 @@ void ParticleMesh<Real>::set_influence() {
         if (weight != 0.0) found[thread].push_back({place, k, count, virial_scale(k_squared, alpha_)});
     });
     waves_.clear();
-    for (const auto &part : found)
+    wave_starts_ = {0};
+    for (const auto &part : found) {
         waves_.insert(waves_.end(), part.begin(), part.end());
+        wave_starts_.push_back(waves_.size());
+    }
 }
 
 // Counting sort by mesh column (first two axes): neighbours in the list share cache lines, and a plane of the mesh
-// belongs to a range of atoms.
+// belongs to a range of atoms. Each thread sorts the atoms of its planes, which it spreads afterwards.
 template <typename Real>
 void ParticleMesh<Real>::sort_atoms(int n, const double *positions, const double *charges) {
     keys_.resize(n);
@@ -252,30 +264,48 @@ void ParticleMesh<Real>::sort_atoms(int n, const double *positions, const double
     charges_.resize(n);
     values_.resize(n);
     scaled_.resize(3 * std::size_t(n));
-    std::vector<double> unsorted(3 * std::size_t(n));
+    unsorted_.resize(3 * std::size_t(n));
+    bins_.resize(std::size_t(shape_.n[0]) * shape_.n[1]);
+    plane_start_.resize(shape_.n[0] + 1);
     parallel_ranges(n_threads_, n, [&](std::size_t begin, std::size_t end, int) {
         for (std::size_t i = begin; i < end; ++i) {
             const auto s = geometry_.fractional(positions + 3 * i);
             for (int d = 0; d < 3; ++d) {
                 const double u = s[d] * shape_.n[d];
-                unsorted[3 * i + d] = u < shape_.n[d] ? u : 0.0;
+                unsorted_[3 * i + d] = u < shape_.n[d] ? u : 0.0;
             }
-            keys_[i] = static_cast<int>(unsorted[3 * i]) * shape_.n[1] + static_cast<int>(unsorted[3 * i + 1]);
+            keys_[i] = static_cast<int>(unsorted_[3 * i]) * shape_.n[1] + static_cast<int>(unsorted_[3 * i + 1]);
         }
     });
-    bins_.assign(std::size_t(shape_.n[0]) * shape_.n[1] + 1, 0);
-    for (int key : keys_)
-        ++bins_[key + 1];
-    for (std::size_t b = 1; b < bins_.size(); ++b)
-        bins_[b] += bins_[b - 1];
-    plane_start_.resize(shape_.n[0] + 1);
-    for (int x = 0; x <= shape_.n[0]; ++x)
-        plane_start_[x] = bins_[std::size_t(x) * shape_.n[1]];
-    for (int i = 0; i < n; ++i) {
-        const std::size_t place = bins_[keys_[i]]++;
-        order_[place] = i;
-        charges_[place] = charges[i];
-        std::copy_n(&unsorted[3 * std::size_t(i)], 3, &scaled_[3 * place]);
+    parallel_ranges(n_threads_, shape_.n[0],
+                    [&](std::size_t begin, std::size_t end, int) { sort_planes(begin, end, charges); });
+    plane_start_.back() = n;
+}
+
+template <typename Real>
+void ParticleMesh<Real>::sort_planes(std::size_t begin, std::size_t end, const double *charges) {
+    const int first = static_cast<int>(begin) * shape_.n[1], last = static_cast<int>(end) * shape_.n[1];
+    std::fill(bins_.begin() + first, bins_.begin() + last, 0);
+    std::size_t place = 0;
+    for (int key : keys_) {
+        if (key < first) {
+            ++place;
+        } else if (key < last) {
+            ++bins_[key];
+        }
+    }
+    for (int bin = first; bin < last; ++bin) {
+        if (bin % shape_.n[1] == 0) plane_start_[bin / shape_.n[1]] = place;
+        const std::size_t count = bins_[bin];
+        bins_[bin] = place;
+        place += count;
+    }
+    for (std::size_t i = 0; i < keys_.size(); ++i) {
+        if (keys_[i] < first || keys_[i] >= last) continue;
+        const std::size_t to = bins_[keys_[i]]++;
+        order_[to] = static_cast<int>(i);
+        charges_[to] = charges[i];
+        std::copy_n(&unsorted_[3 * i], 3, &scaled_[3 * to]);
     }
 }
 
@@ -295,7 +325,7 @@ void ParticleMesh<Real>::spread() {
         // A stencil ends in the plane of its atom.
         const std::size_t last = end + choice_.order - 1;
         const std::size_t wrapped = last > n_planes ? last - n_planes : 0;
-        if (wrapped >= begin) {
+        if (wrapped > begin) {
             lay_down(0, n_planes);
         } else {
             lay_down(0, wrapped);
@@ -304,20 +334,25 @@ void ParticleMesh<Real>::spread() {
     });
 }
 
+// Values at the atoms; then use(p) for each sorted atom.
 template <typename Real>
-void ParticleMesh<Real>::gather() {
+template <class Use>
+void ParticleMesh<Real>::gather(const Use &use) {
     parallel_ranges(n_threads_, charges_.size(), [&](std::size_t begin, std::size_t end, int) {
         const MeshAtoms atoms{scaled_.data(), charges_.data(), begin, end};
         kernels_.gather(choice_.order, shape_, atoms, mesh_.data(), reinterpret_cast<Real(*)[4]>(values_.data()));
+        for (std::size_t p = begin; p < end; ++p)
+            use(p);
     });
 }
 
 template <typename Real>
 void ParticleMesh<Real>::add_virial(double *virial) const {
     std::vector<std::array<double, 7>> parts(n_threads_, std::array<double, 7>{});
-    parallel_ranges(n_threads_, waves_.size(), [&](std::size_t begin, std::size_t end, int thread) {
+    // As the transform: each thread reads the power that it has written.
+    parallel_ranges(n_threads_, shape_.n_planes(), [&](std::size_t, std::size_t, int thread) {
         std::array<double, 7> sum{};
-        for (std::size_t w = begin; w < end; ++w) {
+        for (std::size_t w = wave_starts_[thread]; w < wave_starts_[thread + 1]; ++w) {
             const Wave &wave = waves_[w];
             const double power = wave.count * static_cast<double>(power_[wave.place]);
             add_virial_of_wave(power, power * wave.virial_scale, wave.k, sum);
@@ -337,13 +372,12 @@ void ParticleMesh<Real>::add_atom_virials(double *virials) {
         }
         transform_->apply(filter_.data(), nullptr);
         transform_->backward(mesh_.data());
-        gather();
-        for (std::size_t i = 0; i < charges_.size(); ++i) {
-            double *virial = virials + 9 * std::size_t(order_[i]);
-            const double part = coulomb_constant * charges_[i] * static_cast<double>(values_[i][0]);
+        gather([&](std::size_t p) {
+            double *virial = virials + 9 * std::size_t(order_[p]);
+            const double part = coulomb_constant * charges_[p] * static_cast<double>(values_[p][0]);
             virial[places[0]] += part;
             if (places[1] != places[0]) virial[places[1]] += part;
-        }
+        });
     }
 }
 
@@ -361,6 +395,15 @@ void ParticleMesh<Real>::book_atom(std::size_t p, const ReciprocalOutput &output
         for (int c = 0; c < 3; ++c)
             output.forces[3 * i + c] += slope * geometry_.inverse[d][c];
     }
+}
+
+// Four sums, so that no addition waits for the one before; the same for any number of threads.
+template <typename Real>
+double ParticleMesh<Real>::total_energy() const {
+    double sums[4] = {};
+    for (std::size_t p = 0; p < charges_.size(); ++p)
+        sums[p % 4] += charges_[p] * static_cast<double>(values_[p][0]);
+    return coulomb_constant * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 template <typename Real>
@@ -384,14 +427,8 @@ double ParticleMesh<Real>::compute(int n, const double *positions, const double 
     if (output.virial) power_.resize(influence_.size());
     transform_->apply(influence_.data(), output.virial ? power_.data() : nullptr);
     transform_->backward(mesh_.data());
-    gather();
-    double energy = 0.0;
-    for (std::size_t p = 0; p < charges_.size(); ++p)
-        energy += coulomb_constant * charges_[p] * static_cast<double>(values_[p][0]);
-    parallel_ranges(n_threads_, charges_.size(), [&](std::size_t begin, std::size_t end, int) {
-        for (std::size_t p = begin; p < end; ++p)
-            book_atom(p, output);
-    });
+    gather([&](std::size_t p) { book_atom(p, output); });
+    double energy = total_energy();
     if (domain_sum_) domain_sum_(1, &energy);
     if (output.virial) add_virial(output.virial);
     if (output.atom_virials) add_atom_virials(output.atom_virials);
