@@ -70,6 +70,9 @@ class Runner:
             "MPLBACKEND": "Agg",
             "PYTHONUNBUFFERED": "1",
         }
+        if shutil.which("ccache") is not None:
+            # Package and plugin hold the same core.
+            self.variables["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
         if arguments.backend == "cuda" and shutil.which("nvcc") is None:
             for nvcc in sorted(Path("/usr/local").glob("cuda*/bin/nvcc")):
                 self.variables["CUDA_ROOT"] = str(nvcc.parents[1])
