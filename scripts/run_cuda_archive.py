@@ -70,8 +70,8 @@ class Runner:
             "MPLBACKEND": "Agg",
             "PYTHONUNBUFFERED": "1",
         }
-        if shutil.which("ccache") is not None:
-            # Package and plugin hold the same core.
+        if arguments.backend == "openmp" and shutil.which("ccache") is not None:
+            # Package and plugin hold the same core; nvcc is none of the compilers that ccache is sure of.
             self.variables["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
         if arguments.backend == "cuda" and shutil.which("nvcc") is None:
             for nvcc in sorted(Path("/usr/local").glob("cuda*/bin/nvcc")):
