@@ -153,10 +153,10 @@ private:
     static typename Pass::Policy policy_for(Pass &pass, int n_atoms) {
         constexpr bool is_on_host =
             Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename Device::memory_space>::accessible;
-        const std::size_t bytes = pass.scratch_bytes();
+        const std::size_t bytes = pass.scratch_bytes() + 64;  // more for its alignment
         // On a device a warp for each atom, and as many atoms in a team as the fast scratch memory of every device
-        // holds.
-        constexpr std::size_t fast_scratch = is_on_host ? 32 * 1024 : 48 * 1024;
+        // holds, of which Kokkos takes a little for sums.
+        constexpr std::size_t fast_scratch = is_on_host ? 32 * 1024 : 48 * 1024 - 256;
         constexpr int lanes = is_on_host ? 1 : 32;
         int team = is_on_host ? 1 : 4;
         while (team > 1 && team * bytes > fast_scratch) {
@@ -164,7 +164,7 @@ private:
         }
         pass.scratch_level = bytes > fast_scratch ? 1 : 0;
         typename Pass::Policy policy((n_atoms + team - 1) / team, team, lanes);
-        policy.set_scratch_size(pass.scratch_level, Kokkos::PerThread(bytes + 64));
+        policy.set_scratch_size(pass.scratch_level, Kokkos::PerThread(bytes));
         return policy;
     }
 
