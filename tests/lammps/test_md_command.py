@@ -17,6 +17,7 @@ from qnep import random_model
 from qnep.cli import main
 from qnep.lammps.md_input import MDSettings, md_input
 from qnep.lammps.md_run import complete_restarts, cut_table, cut_trajectory
+from qnep.report.thermo_log import read_thermo
 
 OPTIONS = [
     "--ensemble",
@@ -63,6 +64,18 @@ def test_run_writes_a_trajectory(structure, tmp_path):
     assert steps_of(tmp_path / "md" / "trajectory.lammpstrj") == [0, 10, 20, 30, 40]
     text = (tmp_path / "md" / "in.md").read_text()
     assert 'pair_coeff * * "nep.txt" C Na O' in text
+
+
+def test_single_precision_is_asked_of_the_pair_style(structure, tmp_path):
+    """The same start in both precisions: nearly the same energies, and not the same digits."""
+    energies = []
+    for precision in ("double", "single"):
+        folder = tmp_path / precision
+        words = ["--steps", "10", "--folder", str(folder), "--precision", precision]
+        assert main(["md", "start.extxyz", "nep.txt", *OPTIONS, *words]) == 0
+        energies.append(read_thermo(folder / "log.lammps")["PotEng"][0])
+    assert energies[0] == pytest.approx(energies[1], rel=1e-5)
+    assert energies[0] != energies[1]
 
 
 def test_killed_run_goes_on(structure, tmp_path):

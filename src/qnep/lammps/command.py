@@ -66,6 +66,12 @@ def _add_physics(parser: argparse.ArgumentParser) -> None:
         default="pppm 1e-5",
         help="as the keyword of pair_style qnep (default: pppm 1e-5)",
     )
+    group.add_argument(
+        "--precision",
+        choices=("double", "single"),
+        default="double",
+        help="as the keyword of pair_style qnep; single is faster",
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +164,8 @@ def _pair_keywords(options: argparse.Namespace) -> str:
         words.append(f"slab {options.slab:g}")
     if options.charge:
         words.append(f"charge {options.charge:g}")
+    if options.precision != "double":
+        words.append(f"precision {options.precision}")
     return " ".join(words)
 
 
