@@ -55,13 +55,19 @@ def reaches_kokkos(source: Path, search: list[Path]) -> bool:
 
 
 def without_flags_of_nvcc(arguments: list[str]) -> list[str]:
-    """The flags that the host's compiler understands."""
-    kept = []
+    """The flags that the host's compiler understands, of those of optimization the last of each kind.
+
+    So the commands are those of a build for the processor, and ccache knows their results.
+    """
+    kept: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument in NVCC_FLAGS_WITH_VALUE:
             next(rest)
         elif not NVCC_FLAGS.match(argument):
+            beginning = "-O" if argument.startswith("-O") else "-DNDEBUG"
+            if argument.startswith(beginning):
+                kept = [old for old in kept if not old.startswith(beginning)]
             kept.append(argument)
     return kept
 
@@ -74,7 +80,7 @@ def command(arguments: list[str]) -> list[str]:
         # CMake's probes of the compiler are to see nvcc.
         is_probe = "CMakeScratch" in str(source.resolve()) or "CompilerIdCXX" in str(source)
         if source.is_file() and not is_probe and not reaches_kokkos(source, folders(arguments)):
-            host = os.environ.get("NVCC_WRAPPER_DEFAULT_COMPILER", "g++")
+            host = os.environ.get("NVCC_WRAPPER_DEFAULT_COMPILER") or shutil.which("c++") or "g++"
             cache = ["ccache"] if shutil.which("ccache") else []
             return [*cache, host, *without_flags_of_nvcc(arguments)]
     return [os.environ["QNEP_NVCC_WRAPPER"], *arguments]

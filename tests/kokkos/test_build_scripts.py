@@ -32,7 +32,16 @@ def sources(tmp_path):
     return tmp_path
 
 
-FLAGS = ["-arch=sm_90", "-include", "first.h", "-extended-lambda", "-Xptxas=-v", "-O2", "-Iheaders"]
+FLAGS = [
+    "-DONE=1",
+    "-arch=sm_90",
+    "-include",
+    "first.h",
+    "-extended-lambda",
+    "-Xptxas=-v",
+    "-Iheaders",
+]
+FLAGS += ["-O2", "-DNDEBUG", "-O3", "-DNDEBUG"]
 
 
 def test_sources_of_kokkos_go_to_nvcc(sources, monkeypatch):
@@ -52,7 +61,8 @@ def test_other_sources_go_to_the_compiler_of_the_host(sources, monkeypatch):
     monkeypatch.setattr(compiler.shutil, "which", lambda name: None)
     plain = str(sources / "plain.cpp")
     chosen = compiler.command([*FLAGS, "-c", plain, "-o", "plain.o"])
-    assert chosen == ["c++", "-O2", "-Iheaders", "-c", plain, "-o", "plain.o"]
+    wanted = ["c++", "-DONE=1", "-Iheaders", "-O3", "-DNDEBUG", "-c", plain, "-o", "plain.o"]
+    assert chosen == wanted
 
 
 PTXAS = """
