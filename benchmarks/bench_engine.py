@@ -8,6 +8,7 @@ CPU engine of nep-adapters. Cases with PbTe and diamond need reference files: se
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import resource
 import subprocess
@@ -88,14 +89,19 @@ def cases(folder: Path) -> list[Case]:
 
 
 def moving(atoms: Atoms, calculator, born: bool = False) -> Callable[[], object]:
-    """A call that moves the atoms a little and evaluates them."""
+    """A call that moves the atoms a little and evaluates them.
+
+    The moves are drawn beforehand: random numbers for 2,000 atoms take 60 µs, as long as all of ASE's work.
+    """
     atoms = atoms.copy()
     atoms.calc = calculator
     random = np.random.default_rng(1)
-    start = atoms.positions.copy()
+    moved = itertools.cycle(
+        [atoms.positions + random.normal(scale=0.001, size=(len(atoms), 3)) for _ in range(8)]
+    )
 
     def evaluate() -> object:
-        atoms.positions[:] = start + random.normal(scale=0.001, size=start.shape)
+        atoms.positions[:] = next(moved)
         if born:
             atoms.calc.calculate(atoms, ["energy", "forces", "born_effective_charges"])
             return atoms.calc.results["forces"]

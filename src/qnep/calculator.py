@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -53,7 +54,7 @@ class _Member:
         """Raise ValueError for atoms that the model cannot describe."""
         if not are_elements_known:
             self._check_elements(atoms)
-        if self.model.charge_mode > 0 and not atoms.pbc.all():
+        if self.model.charge_mode > 0 and not all(atoms.pbc.tolist()):
             raise ValueError(
                 "a model with charges needs a cell that is periodic in all three directions, got "
                 f"pbc = {atoms.pbc.tolist()}. Put vacuum around the atoms, as atoms.center(vacuum=10.0, axis=2), and "
@@ -111,6 +112,11 @@ def mechanical_results(
     if virial is not None and volume > 0.0:
         results["stress"] = to_voigt(-virial / volume)
     return results
+
+
+def _are_finite(values: np.ndarray) -> bool:
+    """Whether all numbers are; their sum of squares, which takes half of the time, can only overflow beside that."""
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 class _ModelCalculator(Calculator):
@@ -216,8 +222,12 @@ class _ModelCalculator(Calculator):
             self.atoms = atoms.copy()
         if self.atoms is None:
             raise ValueError("there are no atoms to evaluate")
-        self._prepare(self.atoms)
-        self._evaluate(self.atoms, properties)
+        try:
+            self._prepare(self.atoms)
+            self._evaluate(self.atoms, properties)
+        except Exception:
+            self.results = {}  # of other atoms, which must not pass for those of these
+            raise
 
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
         """Add the results for atoms that are prepared."""
@@ -256,7 +266,7 @@ class _ModelCalculator(Calculator):
         volume = cell_volume(atoms.cell.array, atoms.pbc)
         results = mechanical_results(output["energy"], output["forces"], output["virial"], volume)
         results["energies"] = output["energies"]
-        if not (np.isfinite(results["energy"]) and np.isfinite(results["forces"]).all()):
+        if not (math.isfinite(results["energy"]) and _are_finite(results["forces"])):
             raise ValueError(
                 "energy or forces are not finite: atoms are too close together for this model"
             )

@@ -35,15 +35,19 @@ def to_voigt(
 ) -> np.ndarray:  # [..., 6]
     """Return six components of the symmetric part of (..., 3, 3) tensors."""
     first, second = _flat_places(order)
+    if tensors.ndim == 2:  # at every step of a simulation: plain numbers take half of the time
+        numbers = tensors.ravel().tolist()
+        return np.array(
+            [0.5 * (numbers[a] + numbers[b]) for a, b in zip(first, second, strict=True)]
+        )
     flat = tensors.reshape(*tensors.shape[:-2], 9)
     return 0.5 * (flat[..., first] + flat[..., second])
 
 
 @lru_cache
-def _flat_places(order: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
+def _flat_places(order: tuple[tuple[int, int], ...]) -> tuple[list[int], list[int]]:
     """Where the components and their mirror images stand in a row of nine; looked up at every step of a simulation."""
-    rows, columns = np.array(order).T
-    return 3 * rows + columns, 3 * columns + rows
+    return [3 * a + b for a, b in order], [3 * b + a for a, b in order]
 
 
 def from_voigt(

@@ -394,6 +394,17 @@ def test_two_atoms_meet_within_the_skin():
         calculator.get_forces(pair)
 
 
+def test_a_failure_leaves_no_results_of_other_atoms():
+    pair = Atoms("NaF", positions=[[0, 0, 0], [0, 0, 2.0]])
+    calculator = QNEP(random_model("Na F"))
+    calculator.get_forces(pair)
+    pair.positions[1, 2] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        calculator.calculate(pair, ["forces"])
+    with pytest.raises(ValueError, match="finite"):
+        calculator.get_forces(pair)
+
+
 def test_wrong_settings(tmp_path):
     with pytest.raises(TypeError, match="no setting totalcharge; it knows total_charge, kspace"):
         QNEP(random_model("Na F"), totalcharge=1.0)
