@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -170,8 +171,9 @@ class _ModelCalculator(Calculator):
         """Settings as plain numbers and strings, from which `fromdict` makes the same calculator."""
         return {**super().todict(skip_default), **self._sources_to_dict()}
 
+    @abstractmethod
     def _sources_to_dict(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return the models under the name of the constructor's argument."""
 
     def __getstate__(self) -> dict[str, Any]:
         state = {
@@ -229,9 +231,9 @@ class _ModelCalculator(Calculator):
             self.results = {}  # of other atoms, which must not pass for those of these
             raise
 
+    @abstractmethod
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
         """Add the results for atoms that are prepared."""
-        raise NotImplementedError
 
     def _prepare(self, atoms: Atoms) -> None:
         """Check the atoms and give every member a neighbour list that holds for them."""

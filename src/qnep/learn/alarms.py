@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from qnep.analysis.bond_cutoffs import METALS
@@ -74,7 +76,7 @@ class ForceCeiling:
         return Finding(self.name, value, self.ceiling, "eV/Å", not value <= self.ceiling, atoms)
 
 
-class _Jump:
+class _Jump(ABC):
     """A quantity held against its value at the look before; `previous` is part of the state of a run."""
 
     name = ""
@@ -85,8 +87,9 @@ class _Jump:
         self.limit = limit
         self.previous: float | None = None
 
+    @abstractmethod
     def measure(self, observation: Observation) -> float:
-        raise NotImplementedError
+        """Return the quantity now."""
 
     def judge(self, observation: Observation) -> Finding:
         now = self.measure(observation)
