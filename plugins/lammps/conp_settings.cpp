@@ -8,6 +8,7 @@
 #include "atom.h"
 #include "error.h"
 #include "group.h"
+#include "keyword_table.h"
 #include "lammps.h"
 #include "model.h"
 #include "utils.h"
@@ -204,14 +205,6 @@ const std::map<std::string, Reader> &keyword_table() {
     return table;
 }
 
-std::string known_keywords() {
-    std::string names;
-    for (const auto &entry : keyword_table()) {
-        names += (names.empty() ? "" : ", ") + entry.first;
-    }
-    return names;
-}
-
 void set_parameters(Collected &all, LAMMPS *lammps) {
     qnep::ElectrodeOptions &options = all.settings.options;
     std::map<std::string, qnep::ChargeParameters> known;
@@ -289,13 +282,9 @@ ConpSettings parse_conp_settings(LAMMPS *lammps, int narg, char **arg) {
     }
     while (!arguments.is_done()) {
         const std::string keyword = arguments.word("a keyword");
-        const auto entry = keyword_table().find(keyword);
-        if (entry == keyword_table().end()) {
-            lammps->error->all(FLERR, "fix qnep/conp: unknown keyword {}, wanted one of: {}", keyword,
-                               known_keywords());
-        }
+        const Reader &read = find_reader(lammps, "fix qnep/conp", keyword_table(), keyword);
         arguments.begin("keyword " + keyword);
-        entry->second(all, arguments);
+        read(all, arguments);
     }
     set_membership(all, lammps);
     set_parameters(all, lammps);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "error.h"
+#include "keyword_table.h"
 #include "lammps.h"
 #include "utils.h"
 
@@ -145,14 +146,6 @@ const std::map<std::string, Reader> &keyword_table() {
     return table;
 }
 
-std::string known_keywords() {
-    std::string names;
-    for (const auto &entry : keyword_table()) {
-        names += (names.empty() ? "" : ", ") + entry.first;
-    }
-    return names;
-}
-
 /// Combinations that no single keyword can see.
 void check_together(LAMMPS *lammps, const QNEPSettings &settings) {
     if (settings.has_slab() && settings.total_charge != 0.0) {
@@ -177,12 +170,8 @@ QNEPSettings parse_qnep_settings(LAMMPS *lammps, int narg, char **arg) {
     Arguments arguments(lammps, narg, arg);
     while (!arguments.is_done()) {
         const std::string keyword = arguments.keyword();
-        const auto entry = keyword_table().find(keyword);
-        if (entry == keyword_table().end()) {
-            lammps->error->all(FLERR, "pair_style qnep: unknown keyword {}, wanted one of: {}", keyword,
-                               known_keywords());
-        }
-        entry->second(settings, arguments);
+        const Reader &read = find_reader(lammps, "pair_style qnep", keyword_table(), keyword);
+        read(settings, arguments);
     }
     check_together(lammps, settings);
     return settings;
