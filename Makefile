@@ -79,7 +79,7 @@ test-kokkos: $(VENV)/stamp-package
 	    $(addprefix tests/lammps/test_,routes.py committee.py dynamics.py heat_flux.py conp.py electric.py grade.py)
 
 # Compiles qnep/kk for NVIDIA's GPUs, which needs none; nvcc comes from the Python package index where there is none.
-check-cuda: $(VENV)/stamp-package
+check-cuda: $(VENV)/stamp-tools
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/build_lammps_kokkos.py --backend cuda --only-plugin
 
 # One file for a machine with a GPU and no network: build/qnep-cuda.tar.xz; see docs/kokkos.md.

@@ -570,7 +570,8 @@ def main() -> int:
     except BuildError as failure:
         print(f"build_lammps_kokkos: {failure}", file=sys.stderr)
         return 1
-    print(f"lmp={folder / 'build-lammps' / 'lmp'}")
+    if not arguments.only_plugin:
+        print(f"lmp={folder / 'build-lammps' / 'lmp'}")
     print(f"source={folder / 'lammps'}")
     print(f"kokkos={kokkos}")
     print(f"plugin={folder / 'plugin'}")

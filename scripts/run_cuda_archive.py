@@ -199,11 +199,11 @@ def test(runner: Runner) -> str:
     """The tests of the Kokkos style, and those of the host style with it in its place."""
     use_build(runner)
     runner.variables["PYTHONPATH"] = "tests/kokkos"
-    common = ["-m", "pytest", "-m", "long or not long", "-n", str(runner.arguments.workers)]
+    common = ["-m", "pytest", "-n", str(runner.arguments.workers)]
     common += ["-p", "no:cacheprovider", *runner.arguments.pytest]
     said, failures = [], []
     for name, what in (
-        ("tests-kokkos", ["tests/kokkos"]),
+        ("tests-kokkos", ["-m", "long or not long", "tests/kokkos"]),
         (
             "tests-host-style",
             [
