@@ -67,6 +67,9 @@ class Runner:
             "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
             "CMAKE_BUILD_PARALLEL_LEVEL": str(arguments.jobs),
             "OMP_NUM_THREADS": "1",
+            # Threads that spin at barriers take for ever on a machine that is busy otherwise.
+            "OMP_PROC_BIND": "false",
+            "OMP_WAIT_POLICY": "passive",
             "MPLBACKEND": "Agg",
             "PYTHONUNBUFFERED": "1",
         }
