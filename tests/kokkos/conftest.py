@@ -74,7 +74,8 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
         command = [*(launcher or []), *command]
         environment = {
             "LAMMPS_PLUGIN_PATH": kokkos_build.plugins,
-            "OMP_NUM_THREADS": "1",
+            # What both styles leave to the core is summed in the order of its threads: the same number for both.
+            "OMP_NUM_THREADS": str(kokkos_build.n_threads),
             "OMP_PROC_BIND": "false",
             # Threads that spin at each of many barriers take hours on a machine that is busy otherwise.
             "OMP_WAIT_POLICY": "passive",

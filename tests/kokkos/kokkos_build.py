@@ -27,6 +27,11 @@ class KokkosBuild:
         """Whether it works on a device with its own memory."""
         return "g" in self.options
 
+    @property
+    def n_threads(self) -> int:
+        """Threads of each rank that these options ask for."""
+        return int(self.options[self.options.index("t") + 1]) if "t" in self.options else 1
+
 
 def newest_source() -> float:
     """When a source of the plugin was changed last."""
