@@ -115,11 +115,6 @@ def mechanical_results(
     return results
 
 
-def _are_finite(values: np.ndarray) -> bool:
-    """Whether all numbers are; their sum of squares, which takes half of the time, can only overflow beside that."""
-    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
-
-
 class _ModelCalculator(Calculator):
     """What one model and a committee share: settings, neighbour list, checks, serialisation."""
 
@@ -268,7 +263,7 @@ class _ModelCalculator(Calculator):
         volume = cell_volume(atoms.cell.array, atoms.pbc)
         results = mechanical_results(output["energy"], output["forces"], output["virial"], volume)
         results["energies"] = output["energies"]
-        if not (math.isfinite(results["energy"]) and _are_finite(results["forces"])):
+        if not (math.isfinite(results["energy"]) and np.isfinite(results["forces"]).all()):
             raise ValueError(
                 "energy or forces are not finite: atoms are too close together for this model"
             )
