@@ -53,6 +53,37 @@ def written(model: Model, vector: torch.Tensor, scalers: torch.Tensor) -> Model:
     return Model.parse(model.format(), "nep.txt")
 
 
+def test_sqrt_epsilon_is_positive_in_training_and_in_the_file(make_frames):
+    """A file may hold a negative one: the same forces and Born charges come from charges of the other sign."""
+    model = make_model("mode 2")
+    frame = make_frames(1)[0]
+    atoms = Atoms(
+        [model.elements[t] for t in frame.types], frame.positions, cell=frame.cell, pbc=True
+    )
+    parameters = np.array(model.parameters)
+    parameters[model.sqrt_epsilon_offset] *= -1.0
+    model.parameters = parameters
+    results = []
+    forward, vector, builder = make_forward(model, "double")
+    for one in (model, written(Model.parse(model.format(), "nep.txt"), vector, forward.scalers)):
+        calculator = QNEP(one, kspace="ewald")
+        atoms.calc = calculator
+        results.append(
+            (atoms.get_forces(), calculator.get_born_effective_charges(atoms), atoms.get_charges())
+        )
+    (forces, born, charges), (new_forces, new_born, new_charges) = results
+    np.testing.assert_allclose(new_forces, forces, atol=1e-10)
+    np.testing.assert_allclose(new_born, born, atol=1e-10)
+    np.testing.assert_allclose(new_charges, -charges, atol=1e-10)
+    assert np.abs(charges).max() > 1e-3
+    with torch.no_grad():
+        vector[model.sqrt_epsilon_offset] *= -1.0
+    batch = builder.build([frame], [0])
+    found = forward(vector, batch, with_born_charges=True).born_charges
+    found = torch.empty_like(found).index_copy(0, batch.original, found)
+    close(found, new_born.reshape(-1, 9), 1e-9)
+
+
 @pytest.mark.parametrize("precision", ["double", "single"])
 @pytest.mark.parametrize("name", CASES)
 def test_equal_to_the_engine(name, precision, make_frames):

@@ -121,7 +121,8 @@ class Forward:
             raw,
             coulomb.charges,
         )
-        square_root = vector[self.model.sqrt_epsilon_offset]
+        # energies do not know the sign of the charges: Born charges fix it if this factor has none
+        square_root = vector[self.model.sqrt_epsilon_offset].abs()
         if with_born_charges:
             radial, angular = self._derivatives(
                 parts, states, batch, [part.w1[1:] for part in parts], None

@@ -58,12 +58,22 @@ class ParameterLayout:
 
     def to_vector(self, parameters: np.ndarray) -> np.ndarray:
         """Return the trainer's vector [n_trained] of file parameters, float64."""
-        return self._transform(parameters, is_inverse=True)
+        vector = self._transform(parameters, is_inverse=True)
+        offset = self.model.sqrt_epsilon_offset
+        if self.model.charge_mode and vector[offset] < 0:
+            # the same energies, forces and Born charges with all charges of the other sign
+            vector[offset] *= -1.0
+            for t in range(self.model.n_types):
+                vector[self.network_slices(t)[2]].reshape(2, -1)[1] *= -1.0
+        return vector
 
     def to_file(self, vector: np.ndarray, scalers: np.ndarray) -> np.ndarray:
         """Return file parameters; scalers [n_descriptors]. ZBL parameters stay those of the model."""
         tail = np.asarray(self.model.parameters)[self.model.zbl_offset :]
-        return np.concatenate([self._transform(vector, is_inverse=False), scalers, tail])
+        head = self._transform(vector, is_inverse=False)
+        if self.model.charge_mode:
+            head[self.model.sqrt_epsilon_offset] = abs(head[self.model.sqrt_epsilon_offset])
+        return np.concatenate([head, scalers, tail])
 
     def _transform(self, values: np.ndarray, is_inverse: bool) -> np.ndarray:
         result = np.array(values[: self.n_trained], dtype=float)
