@@ -223,7 +223,7 @@ class _ModelCalculator(Calculator):
             self._prepare(self.atoms)
             self._evaluate(self.atoms, properties)
         except Exception:
-            self.results = {}  # of other atoms, which must not pass for those of these
+            self.results.clear()  # of other atoms, which must not pass for those of these
             raise
 
     @abstractmethod
