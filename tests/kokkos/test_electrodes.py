@@ -99,6 +99,17 @@ def assert_same_rows(found, wanted, rounding):
     np.testing.assert_allclose(found / scale, wanted / scale, rtol=0, atol=rounding)
 
 
+def assert_same_thermo(found, wanted, rounding):
+    """Rows of the thermo output, with the iterations equal to within one.
+
+    Charges are defined to the solver's tolerance: sums in another order, as with another number of threads of the host
+    style alone, lead it along another path and now and then to one iteration more. So that tolerance has to be below
+    what is compared here.
+    """
+    np.testing.assert_allclose(found[:, ITERATIONS], wanted[:, ITERATIONS], rtol=0, atol=1)
+    assert_same_rows(*(np.delete(rows, ITERATIONS, axis=1) for rows in (found, wanted)), rounding)
+
+
 SCHEMES = {
     "induced": ("qnep kspace direct", (-1.0, 1.5)),
     "equilibrated": ("qnep", (-2.0, 6.0)),
@@ -126,24 +137,20 @@ def test_electrodes(scheme, members, n_ranks, run, tmp_path):
         settings=settings,
         motion="",
         steps=0,
-        tolerance="1e-10",
+        tolerance="1e-12",
     )
     host, device = both_styles(run, script, n_ranks)
-    assert_same_rows(device.thermo, host.thermo, ROUNDING)
+    assert_same_thermo(device.thermo, host.thermo, ROUNDING)
     assert_same_rows(device.table, host.table, ROUNDING)
     assert np.abs(host.table[:, 7]).max() > 0.01  # charges of the electrodes
     assert host.thermo[0, ITERATIONS] > 2
-    assert host.thermo[0, ITERATIONS] == device.thermo[0, ITERATIONS]
 
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("n_ranks", [1, 2])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_trajectory_with_changing_membership(scheme, n_ranks, run, tmp_path):
-    """Fast atoms, one of them within the switch; the solver starts from the charges of earlier steps.
-
-    The tolerance is far from rounding, on which it would depend otherwise whether one more iteration is done.
-    """
+    """Fast atoms, one of them within the switch; the solver starts from the charges of earlier steps."""
     atoms = write_cell(tmp_path, scheme == "induced")
     style, (lower, upper) = SCHEMES[scheme]
     script = CELL.format(
@@ -154,12 +161,11 @@ def test_trajectory_with_changing_membership(scheme, n_ranks, run, tmp_path):
         settings=f"{POTENTIALS.format(lower, upper)} {automatic(distances=(3.2, 5.6))}",
         motion="velocity all create 1500 7 mom yes loop geom\nfix motion all nve",
         steps=12,
-        tolerance="1e-7",
+        tolerance="1e-11",
     )
     host, device = both_styles(run, script, n_ranks)
-    assert_same_rows(device.table, host.table, 1e-8)
-    assert_same_rows(device.thermo, host.thermo, 1e-8)
-    np.testing.assert_array_equal(device.thermo[:, ITERATIONS], host.thermo[:, ITERATIONS])
+    assert_same_rows(device.table, host.table, 1e-9)
+    assert_same_thermo(device.thermo, host.thermo, 1e-9)
     frames = (tmp_path / "atoms.dump").read_text().split("ITEM: ATOMS")
     weights = [
         np.array([float(line.split()[-1]) for line in frame.splitlines()[1 : 1 + len(atoms)]])
@@ -181,11 +187,11 @@ def test_electrodes_below_hybrid_in_real_units(run, tmp_path):
         settings=f"{POTENTIALS.format(lower, upper)} {automatic()}",
         motion="",
         steps=0,
-        tolerance="1e-10",
+        tolerance="1e-12",
     )
     host, device = both_styles(run, script)
     assert_same_rows(device.table, host.table, ROUNDING)
-    assert_same_rows(device.thermo, host.thermo, ROUNDING)
+    assert_same_thermo(device.thermo, host.thermo, ROUNDING)
 
 
 QUANTITIES = """
