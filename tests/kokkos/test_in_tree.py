@@ -10,7 +10,7 @@ import pytest
 from kokkos_build import ROOT, parts_of_cache
 
 QNEP = ROOT / "plugins" / "lammps_kokkos" / "in_tree" / "qnep.cmake"
-PLUGIN_ONLY = {"qnepplugin", "plumedplugin", "qnepkkplugin"}
+PLUGIN_ONLY = {"qnepplugin", "qnepkkplugin"}
 
 
 @pytest.fixture
@@ -46,10 +46,14 @@ def eigen_option() -> list[str]:
 
 
 def needed_sources() -> set[str]:
-    """What the plugin consists of."""
-    text = (ROOT / "plugins" / "lammps_kokkos" / "CMakeLists.txt").read_text()
-    listed = text.partition("qnepkkplugin MODULE")[2].partition(")")[0].split()
-    return {Path(word).stem for word in listed if word.endswith(".cpp")} - PLUGIN_ONLY
+    """All that lies beside the plugins but what makes them plugins, and `fix plumed`."""
+    sources = {
+        path.stem
+        for folder in ("lammps", "lammps_kokkos")
+        for path in (ROOT / "plugins" / folder).glob("*.cpp")
+        if "plumed" not in path.stem
+    }
+    return sources - PLUGIN_ONLY
 
 
 @pytest.mark.parametrize("has_kokkos", [True, False])

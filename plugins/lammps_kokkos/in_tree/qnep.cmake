@@ -34,10 +34,8 @@ function(qnep_add_to_lammps)
     message(WARNING "qnep inside LAMMPS: models with charges want -D PKG_KSPACE=ON, or the keyword kspace direct")
   endif()
   set(host "${QNEP_ROOT}/plugins/lammps")
-  set(sources
-      pair_qnep qnep_settings distributed_model kspace_reciprocal_sum typed_neighbors force_deviation summary_file
-      stage_timer find_pair_qnep compute_qnep_atom fix_qnep_efield fix_qnep_conp conp_atoms conp_settings)
-  list(TRANSFORM sources REPLACE "(.+)" "${host}/\\1.cpp")
+  include("${host}/host_sources.cmake")
+  set(sources ${QNEP_HOST_SOURCES})
   set(folders "${QNEP_ROOT}/plugins/lammps_kokkos/in_tree" "${host}" "${QNEP_ROOT}/src/core")
   if(PKG_KOKKOS)
     set(device "${QNEP_ROOT}/plugins/lammps_kokkos")
