@@ -104,9 +104,10 @@ docs: $(VENV)/stamp-docs
 bench: $(VENV)/stamp-package
 	$(BIN)/python benchmarks/run.py
 
-# Ab initio dynamics against the three policies of the learner; QNEP_BENCH_LEARN_STEPS sets the length.
+# Ab initio dynamics against the three policies of the learner, of a liquid with tblite and of an interface with GPAW,
+# which takes hours and goes on where it was interrupted.
 bench-learn: $(VENV)/stamp-package
-	$(BIN)/python benchmarks/run.py learn
+	$(BIN)/python benchmarks/run.py learn learn_gpaw
 
 wheel: $(VENV)/stamp-tools
 	$(PIP) install build
