@@ -28,10 +28,10 @@ from harness import table
 from qnep import QNEP, Committee
 from qnep.dft import Pool
 from qnep.dft.backends import backend_settings, make_reference
+from qnep.files import write_atomically
 from qnep.learn import State
 from qnep.learn.dynamics import REFERENCE, Dynamics, Snapshot, TurnTaker
 from qnep.learn.explain import OVERHEAD
-from qnep.train.checkpoint import write_atomically
 
 TEMPERATURE = 350.0  # K
 TIMESTEP_FS = 1.0
@@ -191,7 +191,7 @@ def run_aimd(contest: Contest, folder: Path) -> Run:
         spent = {name: spent[name] + b - a for name, a, b in zip(spent, before, now)}
         before = now
         state = json.dumps({"snapshot": dynamics.snapshot().as_dict(), "spent": spent})
-        write_atomically(progress, state.encode())
+        write_atomically(progress, state)
     return Run(contest.n_steps, **spent, frames=frames)
 
 
@@ -206,7 +206,7 @@ def run_policy(contest: Contest, folder: Path, policy: str) -> Run:
         command = [sys.executable, "-m", "qnep.cli", "learn", configuration.name]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         spent = {"wall_s": time.perf_counter() - start, "cpu_s": _cpu_seconds() - before}
-        write_atomically(result, json.dumps(spent).encode())
+        write_atomically(result, json.dumps(spent))
     state = State.load(output)
     return Run(
         sum(1 for _ in Pool(output / "pool.db").frames()),
@@ -232,10 +232,10 @@ def _cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _as_extxyz(frames: list[Atoms]) -> bytes:
+def _as_extxyz(frames: list[Atoms]) -> str:
     text = io.StringIO()
     write(text, frames, format="extxyz")
-    return text.getvalue().encode()
+    return text.getvalue()
 
 
 def last_pass(frames: list[Atoms]) -> list[Atoms]:

@@ -3,6 +3,8 @@
 import csv
 import json
 import logging
+import pickle
+from pathlib import Path
 
 import networkx
 import pytest
@@ -129,6 +131,23 @@ def test_unreadable_checkpoint_is_no_obstacle(tmp_path, caplog):
     (tmp_path / "checkpoint.pickle").write_bytes(b"nothing")
     assert Checkpoint(tmp_path / "checkpoint.pickle", "key").load() is None
     assert "starting anew" in caplog.text
+
+
+def test_foreign_checkpoint_is_not_unpickled(tmp_path, caplog):
+    """A pickle that makes a file when it is read, without a signature and with that of somebody else."""
+
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pickle", "key")
+    for signature in (b"", bytes(32)):
+        checkpoint.path.write_bytes(signature + pickle.dumps(("key", Trap())))
+        assert checkpoint.load() is None
+        assert "was not written here" in caplog.text
+    assert not (tmp_path / "sprung").exists()
+    pickle.loads(pickle.dumps(Trap()))  # the trap works
+    assert (tmp_path / "sprung").exists()
 
 
 def test_error_in_the_middle_keeps_what_was_found(reactive, tmp_path, caplog):

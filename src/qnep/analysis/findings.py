@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from qnep.files import write_atomically
+
 FORMAT = 1
 
 
@@ -150,9 +152,7 @@ class Findings:
         for drawing in self.drawings:
             (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
         text = json.dumps({"format": FORMAT, **asdict(self)}, default=_plain, ensure_ascii=False)
-        temporary = folder / "findings.json.part"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / "findings.json")
+        write_atomically(folder / "findings.json", text)
 
     @classmethod
     def read(cls, path: Path) -> Findings:

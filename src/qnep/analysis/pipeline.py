@@ -33,6 +33,7 @@ from qnep.analysis.summary import (
     summarize_species,
 )
 from qnep.analysis.trajectory import Trajectory
+from qnep.files import sign, verify, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -198,11 +199,14 @@ def fingerprint(trajectory: Path, settings: PipelineSettings) -> str:
 
 
 class Checkpoint:
-    """The state of a pipeline on disk; only ever read back by the command that wrote it.
+    """The state of a pipeline on disk.
+
+    It is a pickle, which could run anything when it is read. So it is signed, and what the same user has not written
+    on this machine is not read.
 
     Parameters
     ----------
-    path : of the file. It is a pickle: do not take one from a stranger.
+    path : of the file.
     key : of `fingerprint`.
     """
 
@@ -214,8 +218,12 @@ class Checkpoint:
         """Return the pipeline to go on with, or None where there is none that fits."""
         if not self.path.exists():
             return None
+        content = verify(self.path.read_bytes())
+        if content is None:
+            logger.warning("%s was not written here: starting anew", self.path)
+            return None
         try:
-            key, pipeline = pickle.loads(self.path.read_bytes())
+            key, pipeline = pickle.loads(content)
         except Exception as failure:
             logger.warning("%s cannot be read (%s): starting anew", self.path, failure)
             return None
@@ -226,9 +234,7 @@ class Checkpoint:
         if time.monotonic() - self._written < seconds:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".part")
-        temporary.write_bytes(pickle.dumps((self.key, pipeline)))
-        temporary.replace(self.path)
+        write_atomically(self.path, sign(pickle.dumps((self.key, pipeline))))
         self._written = time.monotonic()
 
     def remove(self) -> None:

@@ -21,6 +21,7 @@ from qnep.deposit.plumed_input import (
     read_plumed_input,
     write_plumed_input,
 )
+from qnep.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -260,9 +261,4 @@ def _without_new_hills(instructions: list[Instruction]) -> list[Instruction]:
 
 
 def _save(folder: Path, state: dict[str, Any]) -> None:
-    temporary = folder / (STATE_FILE + ".new")
-    with temporary.open("w") as file:
-        json.dump(state, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / STATE_FILE)
+    write_atomically(folder / STATE_FILE, json.dumps(state, indent=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from qnep.deposit.census import Molecule
 from qnep.deposit.engine import ForceField, LammpsProgram
 from qnep.deposit.interval import Protocol
 from qnep.deposit.regions import Regions
+from qnep.files import write_atomically
 
 STATE_FILE = "state.json"
 FORMAT = 1
@@ -50,12 +50,7 @@ class State:
     def save(self, folder: Path) -> None:
         """Replace the state file in one move, so that a kill leaves the old one or the new one."""
         content = json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
-        temporary = folder / (STATE_FILE + ".new")
-        with temporary.open("w") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / STATE_FILE)
+        write_atomically(folder / STATE_FILE, content)
 
     @classmethod
     def load(cls, folder: Path) -> State:

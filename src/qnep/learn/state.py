@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qnep.train.checkpoint import write_atomically
+from qnep.files import write_atomically
 
 STATE_FILE = "state.json"
 DECISIONS_FILE = "decisions.jsonl"
@@ -64,7 +64,7 @@ class State:
         content = json.dumps(
             {"format": FORMAT, **vars(self)}
         )  # asdict would copy every label's number
-        write_atomically(folder / STATE_FILE, content.encode())
+        write_atomically(folder / STATE_FILE, content)
 
     @classmethod
     def load(cls, folder: Path) -> State:

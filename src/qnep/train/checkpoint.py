@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qnep.files import write_atomically
+
 _META = "meta"
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read or belongs to something else."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content; a reader, or a kill at any moment, sees the old or the new one."""
-    temporary = path.with_name(path.name + f".{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def save_checkpoint(path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:

@@ -14,12 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from qnep.train.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-    write_atomically,
-)
+from qnep.files import write_atomically
+from qnep.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from qnep.train.loss import ErrorSums
 from qnep.train.optimizers import Adam, EvolutionStrategy, Schedule, polish
 from qnep.train.settings import Settings
@@ -264,8 +260,8 @@ class Member:
             "history": progress.history,
         }
         save_checkpoint(self.folder / CHECKPOINT_FILE, arrays, meta)
-        write_atomically(self.folder / MODEL_FILE, self.result().format().encode())
-        write_atomically(self.folder / METRICS_FILE, _table(progress.history).encode())
+        write_atomically(self.folder / MODEL_FILE, self.result().format())
+        write_atomically(self.folder / METRICS_FILE, _table(progress.history))
 
     def _restore(self) -> None:
         path = self.folder / CHECKPOINT_FILE

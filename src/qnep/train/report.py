@@ -15,8 +15,8 @@ import torch
 
 import qnep
 from qnep._optional import require
+from qnep.files import write_atomically
 from qnep.train.batch import BatchBuilder
-from qnep.train.checkpoint import write_atomically
 from qnep.train.dataset import DataSet
 from qnep.train.forward import Forward
 from qnep.train.frames import Frame, hash_frames
@@ -152,8 +152,8 @@ def write_report(settings: Settings, member: Member, data: DataSet, folder: Path
         }
         for name, results in parts.items()
     }
-    write_atomically(folder / "errors.json", json.dumps(errors, indent=1).encode())
-    write_atomically(folder / "README.md", _card(settings, model, data, errors).encode())
+    write_atomically(folder / "errors.json", json.dumps(errors, indent=1))
+    write_atomically(folder / "README.md", _card(settings, model, data, errors))
     _plot_history(member.progress.history, folder / "loss.png")
     _plot_parity(parts, folder / "parity.png")
     for name, table in errors.items():
