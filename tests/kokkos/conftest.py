@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from kokkos_build import KokkosBuild, find_build
 
-from lammps_runs import run_to_end
+from lammps_runs import LammpsRun, run_to_end
 
 TIME_LIMIT = 900  # s; a run takes one or two, on a machine that is busy otherwise a hundred
 
@@ -26,33 +23,8 @@ def kokkos_build() -> KokkosBuild:
     return find_build()
 
 
-@dataclass
-class Run:
-    """What a run left behind."""
-
-    status: int
-    screen: str
-    folder: Path
-
-    def value(self, name: str) -> np.ndarray:
-        """Numbers of the line ``NAME: ...`` that the script printed."""
-        found = re.search(rf"^{name}:(.*)$", self.screen, re.MULTILINE)
-        assert found is not None, f"no line {name}: in\n{self.screen}"
-        return np.array([float(word) for word in found[1].split()])
-
-    def table(self, file: str = "atoms.dump") -> np.ndarray:
-        """Last frame of a sorted dump, without the id."""
-        lines = (self.folder / file).read_text().split("ITEM: ATOMS")[-1].splitlines()[1:]
-        return np.array([[float(word) for word in line.split()] for line in lines])[:, 1:]
-
-    def thermo(self) -> np.ndarray:
-        """Rows of the last thermo output."""
-        blocks = re.findall(r"^ *Step .*\n((?:[ \d.eE+-]+\n)+)", self.screen, re.MULTILINE)
-        return np.array([[float(w) for w in line.split()] for line in blocks[-1].splitlines()])
-
-
 @pytest.fixture
-def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
+def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., LammpsRun]:
     """Run a script with the host style or with the Kokkos style; none is left behind."""
     from qnep.lammps.mpi import mpi_launcher
 
@@ -62,7 +34,7 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
         n_ranks: int = 1,
         options: list[str] | None = None,
         launcher: list[str] | None = None,
-    ) -> Run:
+    ) -> LammpsRun:
         (tmp_path / "in.test").write_text(script)
         command = [kokkos_build.lmp, "-in", "in.test", "-log", "none"]
         if options is not None:
@@ -81,7 +53,7 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., Run]:
             "OMP_WAIT_POLICY": "passive",
         }
         status, screen = run_to_end(command, tmp_path, environment, TIME_LIMIT)
-        return Run(status, screen, tmp_path)
+        return LammpsRun(status, screen, tmp_path)
 
     return run
 
@@ -111,7 +83,7 @@ $(c_virial[4]:%.17g) $(c_virial[5]:%.17g) $(c_virial[6]:%.17g)"
 
 
 @pytest.fixture
-def evaluate(run: Callable[..., Run]) -> Callable[..., dict]:
+def evaluate(run: Callable[..., LammpsRun]) -> Callable[..., dict]:
     """One force evaluation of system.data; energies and forces in units of LAMMPS, virials in its pressure units."""
 
     def evaluate(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +13,9 @@ from ase import Atoms
 sys.path.insert(0, str(Path(__file__).parent))
 from lammps_scripts import BAR_PER_EV, evaluation_script, write_data
 
-from lammps_runs import run_to_end, skip_without_plugin
+from lammps_runs import LammpsRun, run_to_end, skip_without_plugin
 
 TIME_LIMIT = 120  # s; a run takes about one, so this is a hang
-
-
-@dataclass
-class LammpsRun:
-    """What a run left behind."""
-
-    status: int
-    screen: str
-    folder: Path
-
-    def value(self, name: str) -> np.ndarray:
-        """Numbers of the line ``NAME: ...`` that the script printed."""
-        found = re.search(rf"^{name}:(.*)$", self.screen, re.MULTILINE)
-        assert found is not None, f"no line {name}: in\n{self.screen}"
-        return np.array([float(word) for word in found[1].split()])
-
-    def table(self, file: str = "atoms.dump") -> np.ndarray:
-        """Last frame of a sorted dump, without the id."""
-        frames = (self.folder / file).read_text().split("ITEM: TIMESTEP\n")
-        lines = frames[-1].split("ITEM: ATOMS")[1].splitlines()[1:]
-        rows = np.array([[float(word) for word in line.split()] for line in lines])
-        return rows[:, 1:]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,22 +61,6 @@ def start(tmp_path, random_electrolyte):
     return head
 
 
-def thermo_table(screen: str) -> np.ndarray:
-    """Rows of the last thermo output."""
-    rows: list[list[float]] = []
-    width = 0
-    for line in screen.splitlines():
-        words = line.split()
-        if words[:1] == ["Step"]:
-            width = len(words)
-            rows.clear()
-        elif width and len(words) == width and words[0].isdigit():
-            rows.append([float(word) for word in words])
-        elif line.startswith("Loop time"):
-            width = 0
-    return np.array(rows)
-
-
 @pytest.mark.parametrize("style", [STYLE, "qnep kspace pppm 1e-7"])
 def test_energy_is_conserved(style, start, run_lammps):
     """Relaxed atoms at 600 K for 50 fs, with forces that are the gradient of the energy and with some that are not.
@@ -109,7 +93,7 @@ run {100 * divisor}
 """
         )
         assert run.status == 0, run.screen
-        table = thermo_table(run.screen)
+        table = run.thermo()
         return (table[:, 1] - table[0, 1]) / 60
 
     def unexplained(keywords: str) -> float:
@@ -139,7 +123,7 @@ run 20
         n_ranks=2,
     )
     assert run.status == 0, run.screen
-    assert np.abs(thermo_table(run.screen)[:, 1:]).max() < 1e-10
+    assert np.abs(run.thermo()[:, 1:]).max() < 1e-10
 
 
 def test_energy_runs_without_the_mean_correction(start, run_lammps):
@@ -215,7 +199,7 @@ def test_rerun_gives_the_energies_of_the_run(start, run_lammps):
         n_ranks=2,
     )
     assert again.status == 0, again.screen
-    np.testing.assert_allclose(thermo_table(again.screen), thermo_table(run.screen), rtol=1e-8)
+    np.testing.assert_allclose(again.thermo(), run.thermo(), rtol=1e-8)
 
 
 @pytest.mark.mpi
