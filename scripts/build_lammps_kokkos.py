@@ -351,6 +351,8 @@ def compiler_options(
         f"-DCMAKE_CXX_COMPILER={compiler}",
         f"-DCUDAToolkit_ROOT={cuda}",
         f"-DCUDA_cuda_driver_LIBRARY={driver_library(folder, log)}",
+        # Programs need the driver's functions only through Kokkos, and only where they run.
+        "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--allow-shlib-undefined",
     ]
 
 
