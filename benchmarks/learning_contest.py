@@ -218,8 +218,17 @@ def run_policy(contest: Contest, folder: Path, policy: str) -> Run:
 
 
 def run_all(contest: Contest, folder: Path) -> tuple[Run, dict[str, Run]]:
-    """Return the ab initio run and those of the policies; the folder may hold some of them."""
+    """Return the ab initio run and those of the policies; the folder may hold some of them.
+
+    Raises
+    ------
+    ValueError : the folder holds runs with other settings.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    settings, kept = "\n".join(map(contest.configuration, POLICIES)), folder / "settings.txt"
+    if kept.exists() and kept.read_text() != settings:
+        raise ValueError(f"{folder} holds runs with other settings: remove it, or name another one")
+    kept.write_text(settings)
     write(folder / "start.extxyz", contest.make_start())
     return run_aimd(contest, folder), {
         policy: run_policy(contest, folder, policy) for policy in POLICIES
