@@ -140,6 +140,7 @@ class _ModelCalculator(Calculator):
                 f"{', '.join(self.default_parameters)}"
             )
         super().__init__(**settings)
+        self._kept: Atoms | None = None
         self._set_up([_open(source) for source in sources])
 
     def _set_up(self, models: Sequence[tuple[Model, str | None]]) -> None:
@@ -216,7 +217,7 @@ class _ModelCalculator(Calculator):
         """Evaluate the atoms; ASE calls this when a result is missing."""
         # What the base class does, without a look at the disk: there are no files.
         if atoms is not None:
-            self.atoms = atoms.copy()
+            self.atoms = self._copy(atoms)
         if self.atoms is None:
             raise ValueError("there are no atoms to evaluate")
         try:
@@ -225,6 +226,26 @@ class _ModelCalculator(Calculator):
         except Exception:
             self.results.clear()  # of other atoms, which must not pass for those of these
             raise
+
+    def _copy(self, atoms: Atoms) -> Atoms:
+        """Return what the results depend on: numbers, positions, cell and pbc.
+
+        Where only the positions differ from the last copy they are written into it: a new one takes a third of all of
+        this class's time.
+        """
+        kept = self._kept
+        if (
+            kept is not None
+            and are_equal(kept.numbers, atoms.numbers)
+            and are_identical(kept.cell.array, atoms.cell.array)
+            and are_identical(kept.pbc, atoms.pbc)
+        ):
+            kept.positions[:] = atoms.positions
+        else:
+            kept = self._kept = Atoms(
+                atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc
+            )
+        return kept
 
     @abstractmethod
     def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
