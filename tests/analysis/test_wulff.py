@@ -149,6 +149,12 @@ def test_thickness_without_convergence_is_said(naf, calculator):
     assert is_said == (calculator is WrongForThickSlabs)
 
 
+def test_two_slabs_do_not_claim_convergence(naf):
+    said: list[str] = []
+    wulff(naf, [(1, 0, 0)], LatticeBonds(), thicknesses=(8.0, 14.0), report=said.append)
+    assert any("(100)" in line and "do not show whether it has converged" in line for line in said)
+
+
 def test_bad_input(naf):
     with pytest.raises(ValueError, match="at least two slab"):
         surface_energy(naf, (1, 0, 0), LatticeBonds(), thicknesses=[8.0])

@@ -277,9 +277,14 @@ def wulff(
             report(str(polar))
             continue
         one = energies[miller]
+        change = one.convergence * JOULES_PER_M2
         report(
             f"{facet_name(miller)}: {one.energy_J_per_m2:.4f} J/m² "
-            f"(last thickness changed it by {one.convergence * JOULES_PER_M2:+.4f})"
+            + (
+                "(two slabs do not show whether it has converged)"
+                if np.isnan(change)
+                else f"(last thickness changed it by {change:+.4f})"
+            )
         )
         if abs(one.convergence) > CONVERGED * abs(one.energy):
             report(
