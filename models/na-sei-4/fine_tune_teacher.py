@@ -1,7 +1,10 @@
 """Fine-tune SevenNet-0 on few DFT frames, and label many structures with it: how `teacher.xyz.gz` was made.
 
-    python fine_tune_teacher.py fit train.xyz test.xyz teacher.pt      # 24 epochs, 40 minutes of one processor
+    python fine_tune_teacher.py fit first.xyz test.xyz first.pt     # 24 epochs, 40 minutes of one processor
+    python fine_tune_teacher.py fit train.xyz test.xyz teacher.pt --start first.pt --epochs 14 --rate 6e-4
     python fine_tune_teacher.py label teacher.pt structures.xyz labelled.xyz
+
+The first fit was on the first 186 frames of the training set, the second on all, half an hour more.
 
 Wants `pip install sevenn dftd3` (the checkpoint, trained on MPtrj, comes with SevenNet;
 doi:10.1021/acs.jctc.4c00190). D3(BJ) is taken off the DFT labels before the fit and added again to each label; one
@@ -26,7 +29,7 @@ from sevenn.util import load_checkpoint, pretrained_name_to_path
 from torch_geometric.loader.dataloader import Collater
 
 ELEMENTS = ("C", "F", "H", "Na", "O", "P")
-EPOCHS, BATCH, RATE, WARM_UP = 24, 4, 1e-3, 30
+BATCH, WARM_UP = 4, 30
 FORCE_DELTA, ENERGY_DELTA = 0.1, 0.02  # eV/Å, eV/atom: where Huber's loss becomes linear
 ENERGY_WEIGHT, SMALL_WEIGHT, SMALL = (
     2.0,
@@ -131,26 +134,31 @@ def report(teacher: Teacher, targets: list) -> str:
     return f"{1e3 * force:.0f} meV/Å, {1e3 * energy:.0f} meV/atom"
 
 
-def fit(train_path: str, test_path: str, output: str) -> None:
+def fit(
+    train_path: str, test_path: str, output: str, start: str | None, epochs: int, rate: float
+) -> None:
     """Adam with warm-up and a cosine; what is kept is the running mean of the parameters."""
     teacher = Teacher()
     train, test = (read_targets(teacher, path) for path in (train_path, test_path))
-    teacher.shift.data.copy_(first_shift(teacher, train))
+    if start is None:
+        teacher.shift.data.copy_(first_shift(teacher, train))
+    else:
+        teacher.load(torch.load(start, weights_only=True))
     weights = list(teacher.model.parameters())
     groups = [{"params": weights, "scale": 1.0}, {"params": [teacher.shift], "scale": 10.0}]
-    optimizer = torch.optim.Adam(groups, lr=RATE, amsgrad=True)
-    n_steps, step, mean = EPOCHS * -(-len(train) // BATCH), 0, None
+    optimizer = torch.optim.Adam(groups, lr=rate, amsgrad=True)
+    n_steps, step, mean = epochs * -(-len(train) // BATCH), 0, None
     generator = np.random.default_rng(0)
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         order = generator.permutation(len(train))
-        for start in range(0, len(order), BATCH):
-            chosen = [train[index] for index in order[start : start + BATCH]]
+        for first in range(0, len(order), BATCH):
+            chosen = [train[index] for index in order[first : first + BATCH]]
             graphs, counts, n_atoms, energy_weights = zip(*chosen, strict=True)
-            rate = min(1.0, (step + 1) / WARM_UP) * (
+            factor = min(1.0, (step + 1) / WARM_UP) * (
                 0.02 + 0.49 * (1 + np.cos(np.pi * step / n_steps))
             )
             for group in optimizer.param_groups:
-                group["lr"] = RATE * rate * group["scale"]
+                group["lr"] = rate * factor * group["scale"]
             result = teacher.evaluate(list(graphs), True)
             shifts = torch.tensor(np.array(counts), dtype=torch.float32) @ teacher.shift
             energy_errors = result[keys.PRED_TOTAL_ENERGY].reshape(-1) + shifts
@@ -168,7 +176,7 @@ def fit(train_path: str, test_path: str, output: str) -> None:
             mean = mean or now
             mean = {name: share * mean[name] + (1 - share) * now[name] for name in now}
         torch.save(mean, output)
-        print(f"epoch {epoch + 1} of {EPOCHS}", flush=True)
+        print(f"epoch {epoch + 1} of {epochs}", flush=True)
     teacher.load(mean)
     print("train:", report(teacher, train), "\ntest:", report(teacher, test))
 
@@ -212,14 +220,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in (
-        ("fit", ("train", "test", "output")),
+        ("fit", ("train_path", "test_path", "output")),
         ("label", ("checkpoint", "source", "target")),
     ):
         command = commands.add_parser(name)
         for word in words:
             command.add_argument(word)
+    fit_options = commands.choices["fit"]
+    fit_options.add_argument("--start", help="checkpoint to go on from, in place of SevenNet-0's")
+    fit_options.add_argument("--epochs", type=int, default=24)
+    fit_options.add_argument("--rate", type=float, default=1e-3, help="of learning")
     options = vars(parser.parse_args())
-    {"fit": fit, "label": label}[options.pop("command")](*options.values())
+    {"fit": fit, "label": label}[options.pop("command")](**options)
 
 
 if __name__ == "__main__":
