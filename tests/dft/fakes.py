@@ -57,3 +57,24 @@ class Treacherous(LennardJones):
 def treacherous(period: int = 20, marks: str | None = None) -> Treacherous:
     """Return a calculator that fails for every `period`-th frame."""
     return Treacherous(period, marks)
+
+
+class Tiring(LennardJones):
+    """Lennard-Jones that notes in a file when it is made, and fails in its calculation number `n_good` + 1."""
+
+    def __init__(self, made: str, n_good: int) -> None:
+        super().__init__(epsilon=0.01, sigma=2.5, rc=4.0)
+        self.n_left = n_good
+        with Path(made).open("a") as file:
+            file.write("made\n")
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: object) -> None:
+        self.n_left -= 1
+        if self.n_left < 0:
+            raise RuntimeError("SCF did not converge")
+        super().calculate(atoms, *arguments)
+
+
+def tiring(made: str, n_good: int = 1000) -> Tiring:
+    """Return a calculator that fails when it has been used too often."""
+    return Tiring(made, n_good)

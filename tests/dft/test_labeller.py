@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.lj import LennardJones
 
 from qnep.dft import Labeller, Limits, Pool, backend_settings
@@ -18,6 +19,7 @@ from qnep.dft.worker import PROCESS_NAME
 
 RELIABLE = "fakes:lennard_jones"
 TREACHEROUS = "fakes:treacherous"
+TIRING = "fakes:tiring"
 
 
 def expected_energy(atoms):
@@ -49,17 +51,56 @@ def test_rerun_labels_nothing_twice(tmp_path, numbered_pairs):
     assert (summary.n_labelled, summary.n_skipped) == (2, 3)
 
 
+def moved(atoms, distance):
+    """The structure with its second atom further along x."""
+    atoms = atoms.copy()
+    atoms.positions[1, 0] += distance
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("n_good", "change", "n_made"),
+    [
+        (1000, lambda atoms: moved(atoms, 0.3), 1),  # steps of molecular dynamics: orbitals stay
+        (1000, lambda atoms: moved(atoms, 0.8), 4),
+        (1000, lambda atoms: Atoms("ArNe", atoms.positions, cell=atoms.cell, pbc=True), 2),
+        (1000, lambda atoms: Atoms(atoms, cell=atoms.cell * 1.01), 4),
+        (3, lambda atoms: moved(atoms, 0.3), 2),  # made anew where the kept one fails
+    ],
+    ids=["steps", "far", "elements", "cell", "failure"],
+)
+def test_calculator_is_kept_for_steps(tmp_path, numbered_pairs, n_good, change, n_made):
+    """Labels of structures that follow one another closely begin with the orbitals of the last one."""
+    frames = numbered_pairs(1)
+    for _ in range(3):
+        frames.append(change(frames[-1]))
+        frames[-1].positions[1, 2] += 0.01  # none equals another
+    made = tmp_path / "made"
+    settings = backend_settings(TIRING, options={"made": str(made), "n_good": n_good}, retries=())
+    pool = Pool(tmp_path / "pool.db")
+    summary = Labeller(pool, TIRING, settings).run(frames)
+    assert (summary.n_labelled, summary.n_failed) == (4, 0)
+    assert len(made.read_text().split()) == n_made
+    for atoms in pool.frames():
+        assert atoms.get_potential_energy() == pytest.approx(expected_energy(atoms))
+
+
 @pytest.mark.parametrize("n_frames", [120, pytest.param(1000, marks=pytest.mark.long)])
 def test_labels_with_faults(tmp_path, numbered_pairs, n_frames):
     """Each 20th frame raises, hangs or kills its process once: all are labelled, each once."""
     frames = numbered_pairs(n_frames)
+    (marks := tmp_path / "marks").mkdir()
     settings = backend_settings(
-        TREACHEROUS, options={"period": 20, "marks": str(tmp_path)}, retries=({}, {})
+        TREACHEROUS, options={"period": 20, "marks": str(marks)}, retries=({}, {})
     )
     pool = Pool(tmp_path / "pool.db")
     summary = Labeller(pool, TREACHEROUS, settings, n_jobs=6, time_limit_s=8.0).run(frames)
     assert summary.n_labelled == n_frames
-    assert summary.n_retries >= n_frames // 20  # a busy machine may add time-outs of its own
+    faults = range(0, n_frames, 20)
+    assert {int(mark.name) for mark in marks.iterdir()} == set(faults)
+    # One that raises in a kept calculator is done again with a new one, which is no retry of the labeller; a busy
+    # machine may add time-outs of its own.
+    assert summary.n_retries >= sum(number // 20 % 3 != 0 for number in faults)
     assert len(energies_by_position(pool)) == len(pool) == n_frames
     assert pool.n_set_aside == 0
 

@@ -14,11 +14,15 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
+from ase.geometry import find_mic
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from qnep.dft.corrections import PulayStress, dispersion_calculator
 from qnep.dft.kpoints import kpoint_grid
 from qnep.dft.settings import Settings
+
+LARGEST_STEP = 0.5
+"""Å; orbitals of a structure in which an atom is further away are a worse start than none."""
 
 
 class NotConverged(RuntimeError):
@@ -38,7 +42,7 @@ class ReferenceCalculator(Calculator):
     """ASE calculator: energy, forces and stress of a code, with dispersion and basis-set correction added.
 
     `energy` is what the setting `energy` asks for; `free_energy` is always the one whose gradient the forces are.
-    The calculator of the code is kept while cell and elements stay, so that molecular dynamics reuses its orbitals.
+    The calculator of the code, and with it its orbitals, is kept from one step of molecular dynamics to the next.
 
     Parameters
     ----------
@@ -71,6 +75,19 @@ class ReferenceCalculator(Calculator):
         """Return the k-points for a structure."""
         return chosen_grid(atoms, self.settings)
 
+    def continues(self, atoms: Atoms) -> bool:
+        """Return whether the next calculation would begin with the orbitals of the last one."""
+        last = self._code_is_for
+        return (
+            last is not None
+            and np.array_equal(last.numbers, atoms.numbers)
+            and np.array_equal(last.cell.array, atoms.cell.array)
+            and np.array_equal(last.pbc, atoms.pbc)
+            and self.grid(last) == self.grid(atoms)
+            and find_mic(atoms.positions - last.positions, atoms.cell, atoms.pbc)[1].max()
+            < LARGEST_STEP
+        )
+
     def calculate(
         self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes
     ) -> None:
@@ -94,16 +111,10 @@ class ReferenceCalculator(Calculator):
             self._add(correction, atoms)
 
     def _calculator_of_code(self, atoms: Atoms) -> BaseCalculator:
-        previous = self._code_is_for
-        is_same = (
-            previous is not None
-            and np.array_equal(previous.numbers, atoms.numbers)
-            and np.array_equal(previous.cell.array, atoms.cell.array)
-        )
-        if self._code is None or not is_same:
+        if self._code is None or not self.continues(atoms):
             directory = Path(self.directory)
             self._code = self._make_calculator(atoms, self.grid(atoms), self.settings, directory)
-            self._code_is_for = atoms.copy()
+        self._code_is_for = atoms.copy()
         return self._code
 
     def _add(self, correction: Calculator, atoms: Atoms) -> None:

@@ -26,6 +26,7 @@ from ase import Atoms
 
 from qnep.dft.backends import backend_version, make_reference
 from qnep.dft.label import Label, Limits, accept, compute_label, settings_for
+from qnep.dft.reference_calculator import ReferenceCalculator
 from qnep.dft.settings import Settings
 
 LOG_TAIL = 3000  # characters of a log that are kept
@@ -203,8 +204,9 @@ def _serve(descriptor: int) -> None:
     jobs: Queue[Job] = Queue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
     connection.send_bytes(b"ready")
+    desk = _Desk()
     while True:
-        connection.send_bytes(pickle.dumps(_label(jobs.get())))
+        connection.send_bytes(pickle.dumps(desk.label(jobs.get())))
 
 
 def _listen(connection: Any, jobs: Queue[Job]) -> None:
@@ -219,19 +221,55 @@ def _listen(connection: Any, jobs: Queue[Job]) -> None:
             os.killpg(0, signal.SIGKILL)
 
 
-def _label(job: Job) -> Outcome:
-    settings = settings_for(job.atoms, job.settings)
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+class _Desk:
+    """Labels jobs one after another; the calculator stays for as long as a job goes on where the last one ended."""
+
+    def __init__(self) -> None:
+        self._backend = ""
+        self._calculator: ReferenceCalculator | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def label(self, job: Job) -> Outcome:
+        settings = settings_for(job.atoms, job.settings)
+        continues = False
         try:
-            calculator = make_reference(job.backend, settings, folder)
-            label = accept(compute_label(job.atoms, calculator), job.limits)
+            continues = self._continues(job, settings)
+            label = self._accepted(job, settings, continues)
         except Exception as failure:  # a DFT code may raise anything; the run goes on
-            reason = f"{type(failure).__name__}: {failure}"
-            return Outcome(None, reason, read_log_tail(Path.cwd()))
-    label.details["settings"] = settings.as_dict()
-    label.details["backend"] = job.backend
-    label.details["code_version"] = backend_version(job.backend)
-    return Outcome(label)
+            log = read_log_tail(Path.cwd())
+            self._clear()
+            # What stopped it may have come with the orbitals.
+            return self.label(job) if continues else Outcome(None, _describe(failure), log)
+        label.details["settings"] = settings.as_dict()
+        label.details["backend"] = job.backend
+        label.details["code_version"] = backend_version(job.backend)
+        return Outcome(label)
+
+    def _continues(self, job: Job, settings: Settings) -> bool:
+        return (
+            self._calculator is not None
+            and job.backend == self._backend
+            and settings == self._calculator.settings
+            and self._calculator.continues(job.atoms)
+        )
+
+    def _accepted(self, job: Job, settings: Settings, continues: bool) -> Label:
+        if self._calculator is None or not continues:
+            self._clear()
+            self._folder = tempfile.TemporaryDirectory(dir=Path.cwd())
+            self._calculator = make_reference(job.backend, settings, self._folder.name)
+            self._backend = job.backend
+        return accept(compute_label(job.atoms, self._calculator), job.limits)
+
+    def _clear(self) -> None:
+        self._calculator = None
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._folder = None
+
+
+def _describe(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {failure}"
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Reference:
         n_threads: int = 1,
     ) -> None:
         self._pool = _OrderedPool(path)
-        # One thread for the whole run keeps one child process, and with it the code's orbitals.
+        # One thread for the whole run keeps one child process, and with it the orbitals of the last label.
         self._executor = LocalExecutor(1)
         self._labeller = Labeller(
             self._pool,
