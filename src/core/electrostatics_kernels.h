@@ -50,8 +50,9 @@ struct ElectrostaticsKernels {
     /// Fill all powers from the fractional coordinates.
     void (*phase_powers)(EwaldPhases<Real> &);
     /// sums[8 e + 2 c + s] += sum of q A_c B_s, A = {cos cos, cos sin, sin cos, sin sin} of the first two axes,
-    /// B = {cos, sin} of the third, e the entry of (n1, n2, n3).
-    void (*structure_sums)(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases<Real> &, double *sums);
+    /// B = {cos, sin} of the third, e the entry of (n1, n2, n3); phases: [n_blocks].
+    void (*structure_sums)(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases<Real> *phases,
+                           std::size_t n_blocks, double *sums);
     /// Sum of coefficients times the same functions, with gradient or without.
     void (*fields)(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases<Real> &, const Real *coefficients,
                    EwaldFields<Real> &);

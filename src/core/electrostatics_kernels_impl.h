@@ -1,6 +1,7 @@
 // Inner loops of the Ewald sum and of the particle mesh. Included by one file per instruction set, see simd.h.
 #pragma once
 
+#include <algorithm>
 #include <complex>
 #include <vector>
 
@@ -103,35 +104,50 @@ struct PlaneFactors {
     }
 };
 
+// Sums of one row over some blocks; the lanes of a sum are added up once, for all of them.
 template <typename Real>
-void structure_sums(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases<Real> &phases, double *sums) {
+void structure_sums_of_row(const EwaldRow &row, const EwaldPhases<Real> *phases, std::size_t n_blocks,
+                           Real (*factors)[4][ewald_block], double *to) {
     using Vector = VectorOf<Real>;
     constexpr int width = Simd<Real>::width;
-    alignas(64) Real factors[4][ewald_block];
-    for (const EwaldRow *row = rows; row != rows + n_rows; ++row) {
+    for (std::size_t b = 0; b < n_blocks; ++b) {
         for (int a = 0; a < ewald_block; a += width) {
-            const PlaneFactors<Real> plane(*row, phases, a);
-            const Vector q = load(phases.charges + a);
+            const PlaneFactors<Real> plane(row, phases[b], a);
+            const Vector q = load(phases[b].charges + a);
             for (int c = 0; c < 4; ++c)
-                store(factors[c] + a, q * plane.value[c]);
+                store(factors[b][c] + a, q * plane.value[c]);
         }
-        double *to = sums + 8 * row->offset;
-        for (int n = row->first; n < row->last; ++n, to += 8) {
-            const Real *cosines = phases.cosines[2] + n * ewald_block, *sines = phases.sines[2] + n * ewald_block;
-            Vector sum[8] = {};
+    }
+    for (int n = row.first; n < row.last; ++n, to += 8) {
+        Vector sum[8] = {};
+        for (std::size_t b = 0; b < n_blocks; ++b) {
+            const Real *cosines = phases[b].cosines[2] + n * ewald_block, *sines = phases[b].sines[2] + n * ewald_block;
             for (int a = 0; a < ewald_block; a += width) {
                 const Vector c3 = load(cosines + a), s3 = load(sines + a);
                 for (int c = 0; c < 4; ++c) {
-                    const Vector factor = load(factors[c] + a);
+                    const Vector factor = load(factors[b][c] + a);
                     sum[2 * c] += factor * c3;
                     sum[2 * c + 1] += factor * s3;
                 }
             }
-            Real folded[8];
-            sum_four(sum[0], sum[1], sum[2], sum[3], folded);
-            sum_four(sum[4], sum[5], sum[6], sum[7], folded + 4);
-            for (int c = 0; c < 8; ++c)
-                to[c] += folded[c];
+        }
+        Real folded[8];
+        sum_four(sum[0], sum[1], sum[2], sum[3], folded);
+        sum_four(sum[4], sum[5], sum[6], sum[7], folded + 4);
+        for (int c = 0; c < 8; ++c)
+            to[c] += folded[c];
+    }
+}
+
+template <typename Real>
+void structure_sums(const EwaldRow *rows, std::size_t n_rows, const EwaldPhases<Real> *phases, std::size_t n_blocks,
+                    double *sums) {
+    constexpr std::size_t group = 4;  // blocks: their factors stay in the first cache
+    alignas(64) Real factors[group][4][ewald_block];
+    for (std::size_t first = 0; first < n_blocks; first += group) {
+        for (const EwaldRow *row = rows; row != rows + n_rows; ++row) {
+            structure_sums_of_row(*row, phases + first, std::min(group, n_blocks - first), factors,
+                                  sums + 8 * row->offset);
         }
     }
 }

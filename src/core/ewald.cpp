@@ -51,13 +51,13 @@ private:
         std::vector<PhaseRow> tables;
         alignas(64) double fractional[3][ewald_block];
         alignas(64) Real charges[ewald_block];
-        EwaldPhases<Real> phases;
     };
     // A thread: its rows of vectors, for all atoms. Structure factors and coefficients are then nobody else's, and
     // only the fields at the atoms are summed over threads.
     struct alignas(128) Worker {
         std::size_t first_row = 0, last_row = 0;
         std::vector<Block> blocks;              // of all atoms if they are few, else one for all to come
+        std::vector<EwaldPhases<Real>> phases;  // of the blocks
         std::vector<EwaldFields<Real>> fields;  // [n_blocks], of these rows
         double energy = 0.0;
         std::array<double, 7> virial{};
@@ -66,13 +66,15 @@ private:
         int n;
         const double *positions, *values;
     };
-    // A vector of the sum: entry of the table, the signs of n2 and n3, k, and G times the weight of its multiplicity.
-    struct Wave {
-        std::size_t entry;
-        double sign2, sign3;
-        std::array<double, 3> k;
-        double weight;
-        double virial_scale;
+    // The four vectors of an entry, (+n2, +n3), (+n2, -n3), (-n2, +n3), (-n2, -n3). Weights are G times that of the
+    // multiplicity, zero for a vector outside the sphere.
+    struct Waves {
+        double weights[4], virial_scales[4];
+        std::array<double, 3> k[4];
+    };
+    // Sums of q cos(k.r) and q sin(k.r) for the vectors of an entry, or what they are multiplied with.
+    struct Factors {
+        double cosines[4], sines[4];
     };
 
     void add_row(int n1, int n2);
@@ -81,18 +83,17 @@ private:
     template <class Body>
     void for_workers(const Body &body);
     std::size_t phase_rows() const;
-    Block &load_block(Worker &worker, std::size_t block, const Charges &charges) const;
-    const Block &loaded_block(Worker &worker, std::size_t block, const Charges &charges) const;
+    const EwaldPhases<Real> &load_block(Worker &worker, std::size_t block, const Charges &charges) const;
+    const EwaldPhases<Real> &loaded_block(Worker &worker, std::size_t block, const Charges &charges) const;
     void structure_sums(Worker &worker, const Charges &charges);
     void energy_and_coefficients(Worker &worker);
     void coefficients_of_component(const Worker &worker, int component);
     void add_up_fields(Worker &worker, const Charges &charges, Kernel kernel);
     void book_fields(const Charges &charges, const ReciprocalOutput &output) const;
     void site_virials(const Charges &charges, double *virials);
-    void clear(std::vector<Entry> &entries, const Worker &worker) const;
     std::size_t first_entry(std::size_t row) const { return row < rows_.size() ? rows_[row].offset : n_entries_; }
-    void structure_factor(const Wave &wave, double &cosine, double &sine) const;
-    void add_coefficients(const Wave &wave, double cosine, double sine);
+    Factors structure_factors(std::size_t entry) const;
+    void set_coefficients(std::size_t entry, const Factors &factors);
     const Real *coefficients_for_kernels(const Worker &worker);
 
     double alpha_;
@@ -104,8 +105,7 @@ private:
     std::array<int, 3> axes_{};  // lattice vector of each axis of the loops: the longest last
     std::array<int, 3> n_max_{};
     std::vector<EwaldRow> rows_;
-    std::vector<Wave> waves_;
-    std::vector<std::size_t> first_waves_;  // of each row; one more
+    std::vector<Waves> waves_;  // [n_entries]
     std::size_t n_entries_ = 0, n_half_ = 0;
     std::vector<Entry> sums_;                     // of q times the eight products
     std::vector<Entry> coefficients_;             // of the eight products in the potential
@@ -130,7 +130,6 @@ void EwaldSum<Real>::set_cell(const Cell &cell) {
         n_max_[d] = static_cast<int>(std::floor(alpha_ * geometry_.lengths[axes_[d]] + 1e-9));
     rows_.clear();
     waves_.clear();
-    first_waves_ = {0};
     n_entries_ = n_half_ = 0;
     for (int n1 = 0; n1 <= n_max_[0]; ++n1) {
         for (int n2 = 0; n2 <= n_max_[1]; ++n2)
@@ -144,35 +143,37 @@ void EwaldSum<Real>::set_cell(const Cell &cell) {
 template <typename Real>
 void EwaldSum<Real>::add_row(int n1, int n2) {
     EwaldRow row{n1, n2, n_max_[2] + 1, 0, n_entries_};
-    const std::size_t first_wave = waves_.size();
     for (int n3 = 0; n3 <= n_max_[2]; ++n3) {
         const double multiplicity = (n1 ? 1.0 : 0.5) * (n2 ? 1.0 : 0.5) * (n3 ? 1.0 : 0.5);
-        for (int sign2 : {1, -1}) {
-            for (int sign3 : {1, -1}) {
-                std::array<int, 3> index{};
-                index[axes_[0]] = n1;
-                index[axes_[1]] = sign2 * n2;
-                index[axes_[2]] = sign3 * n3;
-                const auto k = geometry_.vector(index[0], index[1], index[2]);
-                const double k_squared = k[0] * k[0] + k[1] * k[1] + k[2] * k[2];
-                const double weight = ewald_weight(k_squared, alpha_, geometry_.volume);
-                if (weight == 0.0) continue;
-                row.first = std::min(row.first, n3);
-                row.last = n3 + 1;
-                waves_.push_back({static_cast<std::size_t>(n3), double(sign2), double(sign3), k, multiplicity * weight,
-                                  virial_scale(k_squared, alpha_)});
-                const bool repeated = (n1 == 0 && sign2 < 0) || (n2 == 0 && sign2 < 0) || (n3 == 0 && sign3 < 0) ||
-                                      (n1 == 0 && n2 == 0 && sign3 < 0);
-                if (!repeated) ++n_half_;
-            }
+        Waves waves{};
+        bool is_wanted = false;
+        for (int w = 0; w < 4; ++w) {
+            const bool is_negative2 = w >= 2, is_negative3 = w % 2 == 1;
+            std::array<int, 3> index{};
+            index[axes_[0]] = n1;
+            index[axes_[1]] = is_negative2 ? -n2 : n2;
+            index[axes_[2]] = is_negative3 ? -n3 : n3;
+            const auto k = geometry_.vector(index[0], index[1], index[2]);
+            const double k_squared = k[0] * k[0] + k[1] * k[1] + k[2] * k[2];
+            const double weight = ewald_weight(k_squared, alpha_, geometry_.volume);
+            if (weight == 0.0) continue;
+            is_wanted = true;
+            waves.weights[w] = multiplicity * weight;
+            waves.virial_scales[w] = virial_scale(k_squared, alpha_);
+            waves.k[w] = k;
+            const bool repeated = (n1 == 0 && is_negative2) || (n2 == 0 && is_negative2) || (n3 == 0 && is_negative3) ||
+                                  (n1 == 0 && n2 == 0 && is_negative3);
+            if (!repeated) ++n_half_;
         }
+        if (is_wanted) {
+            row.first = std::min(row.first, n3);
+            row.last = n3 + 1;
+        }
+        if (row.first <= n3) waves_.push_back(waves);
     }
-    if (row.last == 0) return;
-    for (std::size_t w = first_wave; w < waves_.size(); ++w)
-        waves_[w].entry += row.offset - row.first;
-    n_entries_ += row.last - row.first;
-    rows_.push_back(row);
-    first_waves_.push_back(waves_.size());
+    n_entries_ += std::max(row.last - row.first, 0);
+    waves_.resize(n_entries_);  // without those behind the last that is wanted
+    if (row.last > 0) rows_.push_back(row);
 }
 
 // Rows for each thread, with about equal numbers of entries.
@@ -207,6 +208,7 @@ void EwaldSum<Real>::resize_workers(std::size_t n_blocks) {
     for (Worker &worker : workers_) {
         worker.fields.resize(n_blocks);
         worker.blocks.resize(n_stored_blocks_);
+        worker.phases.resize(n_stored_blocks_);
         for (Block &block : worker.blocks)
             block.tables.resize(phase_rows());
     }
@@ -220,10 +222,10 @@ void EwaldSum<Real>::for_workers(const Body &body) {
 }
 
 template <typename Real>
-typename EwaldSum<Real>::Block &EwaldSum<Real>::load_block(Worker &worker, std::size_t index,
-                                                           const Charges &charges) const {
+const EwaldPhases<Real> &EwaldSum<Real>::load_block(Worker &worker, std::size_t index, const Charges &charges) const {
     constexpr double origin[3] = {0.0, 0.0, 0.0};
     Block &block = worker.blocks[index % n_stored_blocks_];
+    EwaldPhases<Real> &phases = worker.phases[index % n_stored_blocks_];
     PhaseRow *rows = block.tables.data();
     const auto next_table = [&](int axis) {
         Real *table = rows->values;
@@ -231,14 +233,14 @@ typename EwaldSum<Real>::Block &EwaldSum<Real>::load_block(Worker &worker, std::
         return table;
     };
     for (int d = 0; d < 3; ++d) {
-        block.phases.n_max[d] = n_max_[d];
-        block.phases.fractional[d] = block.fractional[d];
-        block.phases.cosines[d] = next_table(d);
-        block.phases.sines[d] = next_table(d);
+        phases.n_max[d] = n_max_[d];
+        phases.fractional[d] = block.fractional[d];
+        phases.cosines[d] = next_table(d);
+        phases.sines[d] = next_table(d);
     }
-    block.phases.weighted_cosines = next_table(2);
-    block.phases.weighted_sines = next_table(2);
-    block.phases.charges = block.charges;
+    phases.weighted_cosines = next_table(2);
+    phases.weighted_sines = next_table(2);
+    phases.charges = block.charges;
     const std::size_t first = index * ewald_block;
     for (int a = 0; a < ewald_block; ++a) {
         const bool exists = first + a < static_cast<std::size_t>(charges.n);
@@ -247,54 +249,56 @@ typename EwaldSum<Real>::Block &EwaldSum<Real>::load_block(Worker &worker, std::
         for (int d = 0; d < 3; ++d)
             block.fractional[d][a] = s[axes_[d]];
     }
-    kernels_.phase_powers(block.phases);
-    return block;
+    kernels_.phase_powers(phases);
+    return phases;
 }
 
 // A block that structure_sums has loaded, if it could be kept.
 template <typename Real>
-const typename EwaldSum<Real>::Block &EwaldSum<Real>::loaded_block(Worker &worker, std::size_t index,
-                                                                   const Charges &charges) const {
-    return n_stored_blocks_ == n_blocks_ ? worker.blocks[index] : load_block(worker, index, charges);
-}
-
-template <typename Real>
-void EwaldSum<Real>::clear(std::vector<Entry> &entries, const Worker &worker) const {
-    std::fill(entries.begin() + first_entry(worker.first_row), entries.begin() + first_entry(worker.last_row), Entry{});
+const EwaldPhases<Real> &EwaldSum<Real>::loaded_block(Worker &worker, std::size_t index, const Charges &charges) const {
+    return n_stored_blocks_ == n_blocks_ ? worker.phases[index] : load_block(worker, index, charges);
 }
 
 template <typename Real>
 void EwaldSum<Real>::structure_sums(Worker &worker, const Charges &charges) {
-    clear(sums_, worker);
-    for (std::size_t block = 0; block < n_blocks_; ++block) {
-        const EwaldPhases<Real> &phases = load_block(worker, block, charges).phases;
-        kernels_.structure_sums(rows_.data() + worker.first_row, worker.last_row - worker.first_row, phases,
-                                sums_[0].values);
+    std::fill(sums_.begin() + first_entry(worker.first_row), sums_.begin() + first_entry(worker.last_row), Entry{});
+    for (std::size_t block = 0; block < n_blocks_; block += n_stored_blocks_) {
+        for (std::size_t stored = 0; stored < n_stored_blocks_; ++stored)
+            load_block(worker, block + stored, charges);
+        kernels_.structure_sums(rows_.data() + worker.first_row, worker.last_row - worker.first_row,
+                                worker.phases.data(), n_stored_blocks_, sums_[0].values);
     }
 }
 
-// Sums of q cos(k.r) and q sin(k.r).
-template <typename Real>
-void EwaldSum<Real>::structure_factor(const Wave &wave, double &cosine, double &sine) const {
-    const double *p = sums_[wave.entry].values;  // ccc, ccs, csc, css, scc, scs, ssc, sss
-    const double s2 = wave.sign2, s3 = wave.sign3;
-    cosine = p[0] - s2 * p[6] - s3 * p[5] - s2 * s3 * p[3];
-    sine = p[4] + s2 * p[2] + s3 * p[1] - s2 * s3 * p[7];
+// values[w] = sum over v of ± values[v]; applied twice, four times what it was.
+inline void combine_signs(double *values) {
+    const double sum1 = values[0] + values[1], difference1 = values[0] - values[1];
+    const double sum2 = values[2] + values[3], difference2 = values[2] - values[3];
+    values[0] = sum1 + sum2;
+    values[1] = difference1 + difference2;
+    values[2] = sum1 - sum2;
+    values[3] = difference1 - difference2;
 }
 
-// The reverse: coefficients of the eight products in cosine * cos(k.r) + sine * sin(k.r).
+// With the signs s2 and s3 of n2 and n3: cos(k.r) = ccc - s2 ssc - s3 scs - s2 s3 css, sin(k.r) = scc + s2 csc +
+// s3 ccs - s2 s3 sss. The entries hold ccc, ccs, csc, css, scc, scs, ssc, sss.
 template <typename Real>
-void EwaldSum<Real>::add_coefficients(const Wave &wave, double cosine, double sine) {
-    double *p = coefficients_[wave.entry].values;
-    const double s2 = wave.sign2, s3 = wave.sign3;
-    p[0] += cosine;
-    p[6] -= s2 * cosine;
-    p[5] -= s3 * cosine;
-    p[3] -= s2 * s3 * cosine;
-    p[4] += sine;
-    p[2] += s2 * sine;
-    p[1] += s3 * sine;
-    p[7] -= s2 * s3 * sine;
+typename EwaldSum<Real>::Factors EwaldSum<Real>::structure_factors(std::size_t entry) const {
+    const double *p = sums_[entry].values;
+    Factors factors{{p[0], -p[5], -p[6], -p[3]}, {p[4], p[1], p[2], -p[7]}};
+    combine_signs(factors.cosines);
+    combine_signs(factors.sines);
+    return factors;
+}
+
+// The reverse: coefficients of the eight products in the sum of cosine cos(k.r) + sine sin(k.r).
+template <typename Real>
+void EwaldSum<Real>::set_coefficients(std::size_t entry, const Factors &factors) {
+    Factors f = factors;
+    combine_signs(f.cosines);
+    combine_signs(f.sines);
+    coefficients_[entry] = {
+        {f.cosines[0], f.sines[1], f.sines[2], -f.cosines[3], f.sines[0], -f.cosines[1], -f.cosines[2], -f.sines[3]}};
 }
 
 template <typename Real>
@@ -312,15 +316,18 @@ template <typename Real>
 void EwaldSum<Real>::energy_and_coefficients(Worker &worker) {
     double energy = 0.0;
     std::array<double, 7> virial{};
-    clear(coefficients_, worker);
-    for (std::size_t w = first_waves_[worker.first_row]; w < first_waves_[worker.last_row]; ++w) {
-        const Wave &wave = waves_[w];
-        double cosine, sine;
-        structure_factor(wave, cosine, sine);
-        const double part = coulomb_constant * wave.weight * (cosine * cosine + sine * sine);
-        energy += part;
-        add_virial_of_wave(part, part * wave.virial_scale, wave.k, virial);
-        add_coefficients(wave, wave.weight * cosine, wave.weight * sine);
+    for (std::size_t e = first_entry(worker.first_row); e < first_entry(worker.last_row); ++e) {
+        const Waves &waves = waves_[e];
+        Factors factors = structure_factors(e);
+        for (int w = 0; w < 4; ++w) {
+            double &cosine = factors.cosines[w], &sine = factors.sines[w];
+            const double part = coulomb_constant * waves.weights[w] * (cosine * cosine + sine * sine);
+            energy += part;
+            add_virial_of_wave(part, part * waves.virial_scales[w], waves.k[w], virial);
+            cosine *= waves.weights[w];
+            sine *= waves.weights[w];
+        }
+        set_coefficients(e, factors);
     }
     worker.energy = energy;
     worker.virial = virial;
@@ -328,13 +335,17 @@ void EwaldSum<Real>::energy_and_coefficients(Worker &worker) {
 
 template <typename Real>
 void EwaldSum<Real>::coefficients_of_component(const Worker &worker, int component) {
-    clear(coefficients_, worker);
-    for (std::size_t w = first_waves_[worker.first_row]; w < first_waves_[worker.last_row]; ++w) {
-        const Wave &wave = waves_[w];
-        double cosine, sine;
-        structure_factor(wave, cosine, sine);
-        const double weight = wave.weight * virial_factor(wave.k, alpha_)[component];
-        add_coefficients(wave, weight * cosine, weight * sine);
+    for (std::size_t e = first_entry(worker.first_row); e < first_entry(worker.last_row); ++e) {
+        const Waves &waves = waves_[e];
+        Factors factors = structure_factors(e);
+        for (int w = 0; w < 4; ++w) {
+            // Where the weight is zero k may be too.
+            const double weight =
+                waves.weights[w] == 0.0 ? 0.0 : waves.weights[w] * virial_factor(waves.k[w], alpha_)[component];
+            factors.cosines[w] *= weight;
+            factors.sines[w] *= weight;
+        }
+        set_coefficients(e, factors);
     }
 }
 
@@ -343,7 +354,7 @@ void EwaldSum<Real>::add_up_fields(Worker &worker, const Charges &charges, Kerne
     const Real *coefficients = coefficients_for_kernels(worker);
     for (std::size_t block = 0; block < n_blocks_; ++block) {
         kernel(rows_.data() + worker.first_row, worker.last_row - worker.first_row,
-               loaded_block(worker, block, charges).phases, coefficients, worker.fields[block]);
+               loaded_block(worker, block, charges), coefficients, worker.fields[block]);
     }
 }
 
