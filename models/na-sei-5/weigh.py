@@ -1,7 +1,8 @@
 """Writes train_2.xyz and teacher_2.xyz.gz, the data of the second stage (train_2.toml), from those of the first.
 
-The metal's energies count fifteen times, since a strain of two per cent is worth only 5 meV/atom, and not at all where they
-are the teacher's, whose lattice constant is 0.05 Å shorter than that of DFT. The opening of EC joins the DFT frames.
+The metal's energies count fifteen times, since a strain of two per cent is worth only 5 meV/atom, and not at all where
+they are the teacher's, whose lattice constant is 0.05 Å shorter than that of DFT.
+The opening of EC joins the DFT frames.
 """
 
 from ase import Atoms
