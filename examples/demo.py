@@ -58,7 +58,7 @@ ELEMENTS = ("C", "F", "H", "Na", "O", "P")
 
 NOT_YET_PHYSICAL = (
     "This is a demonstration: every part that runs is real, the chemistry is a first draft. The model na-sei-5 "
-    "was fitted to 415 small DFT frames and 3,327 of a universal potential. PF₆⁻ loses all its fluorine at the "
+    "was fitted to 422 small DFT frames and 3,327 of a universal potential. PF₆⁻ loses all its fluorine at the "
     "metal; EC opens and leaves carbonate and ethylene, mostly after longer than this run. Both are known reactions, "
     "but no rate or share of products has been validated.",
     "At 450 K sodium is above its melting point (371 K). Its atoms count as Na⁺ once fewer than three of their "

@@ -204,9 +204,9 @@ def _serve(descriptor: int) -> None:
     jobs: Queue[Job] = Queue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
     connection.send_bytes(b"ready")
-    desk = _Desk()
+    runner = _JobRunner()
     while True:
-        connection.send_bytes(pickle.dumps(desk.label(jobs.get())))
+        connection.send_bytes(pickle.dumps(runner.run(jobs.get())))
 
 
 def _listen(connection: Any, jobs: Queue[Job]) -> None:
@@ -221,7 +221,7 @@ def _listen(connection: Any, jobs: Queue[Job]) -> None:
             os.killpg(0, signal.SIGKILL)
 
 
-class _Desk:
+class _JobRunner:
     """Labels jobs one after another; the calculator stays for as long as a job goes on where the last one ended."""
 
     def __init__(self) -> None:
@@ -229,7 +229,7 @@ class _Desk:
         self._calculator: ReferenceCalculator | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def label(self, job: Job) -> Outcome:
+    def run(self, job: Job) -> Outcome:
         settings = settings_for(job.atoms, job.settings)
         continues = False
         try:
@@ -239,7 +239,7 @@ class _Desk:
             log = read_log_tail(Path.cwd())
             self._clear()
             # What stopped it may have come with the orbitals.
-            return self.label(job) if continues else Outcome(None, _describe(failure), log)
+            return self.run(job) if continues else Outcome(None, _describe(failure), log)
         label.details["settings"] = settings.as_dict()
         label.details["backend"] = job.backend
         label.details["code_version"] = backend_version(job.backend)
