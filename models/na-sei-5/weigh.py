@@ -5,6 +5,9 @@ they are the teacher's, whose lattice constant is 0.05 Å shorter than that of D
 The opening of EC joins the DFT frames.
 """
 
+import gzip
+from io import StringIO
+
 from ase import Atoms
 from ase.io import read, write
 
@@ -22,7 +25,9 @@ for atoms in opening:
     atoms.info.update(weight=3.0, energy_weight=3.0)
 write("train_2.xyz", frames + opening, format="extxyz")
 
-frames = read("teacher.xyz.gz", ":")
+# Unpacked first: ASE seeks in compressed files, which takes minutes.
+with gzip.open("teacher.xyz.gz", "rt") as file:
+    frames = read(StringIO(file.read()), ":", format="extxyz")
 for atoms in frames:
     if set(atoms.get_chemical_symbols()) == {"Na"}:
         atoms.info["energy_weight"] = 0.0
