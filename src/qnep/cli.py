@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +48,8 @@ COMMANDS = {
 
 USER_ERRORS = (ValueError, OSError, MissingExtra)
 
+READER_GONE = 141  # 128 + SIGPIPE, as a shell reports it
+
 
 def _is_available(module: str) -> bool:
     """Whether this installation has the module; found out without importing anything."""
@@ -78,8 +82,27 @@ def _find_command(arguments: Sequence[str]) -> str | None:
     return word if word in COMMANDS and _is_available(COMMANDS[word][0]) else None
 
 
+def _is_reader_gone() -> bool:
+    """Whether nobody reads standard output any more, as in `qnep info nep.txt | head -1`; if so, it goes nowhere now.
+
+    Only the pipe itself tells it from a broken pipe to a child: what could not be written may be gone from the buffer.
+    """
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout, 0)
+    except (OSError, ValueError):  # not a file of the system
+        return False
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:  # else the interpreter tries to write the rest at its end, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 2 for wrong input, 130 when interrupted."""
+    """Run the command line.
+
+    Returns the exit status: 0, 2 for wrong input, 130 when interrupted, 141 when nobody reads the output any more.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     show_traceback = "--traceback" in arguments
     try:
@@ -88,8 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             level=logging.INFO if options.verbose else logging.WARNING,
             format="%(levelname)s: %(message)s",
         )
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
     except USER_ERRORS as failure:
+        if isinstance(failure, BrokenPipeError) and _is_reader_gone():
+            return READER_GONE
         if show_traceback:
             raise
         print(f"qnep: error: {failure}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,29 @@ def test_the_installed_command():
     result = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     for name in ("info", "eval", "doctor"):
         assert re.search(rf"^ +{name} ", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads_the_output(model_path, unbuffered):
+    """`qnep info nep.txt | true` ends without a word, as other programs do."""
+    command = [Path(sys.executable).with_name("qnep"), "info", model_path]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (cli.READER_GONE, b"")
+
+
+def test_broken_pipe_elsewhere(monkeypatch, capfd):
+    """A broken pipe that is not the one of the output, as to a child that died, is an error like others."""
+
+    def run(options):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("qnep.info.run", run)
+    assert cli.main(["info", "nep.txt"]) == 2
+    assert "Broken pipe" in capfd.readouterr().err
 
 
 def test_help_does_not_import_the_rooms():
