@@ -51,8 +51,10 @@ void ComputeQNEPAtom::init() {
             error->all(FLERR, "compute qnep/atom grade: wanted the keyword grade of pair_style qnep, got none");
         }
         const bool needs_charges = quantity == Quantity::potential || quantity == Quantity::born;
-        if (needs_charges && !pair_->has_charges()) {
-            error->all(FLERR, "compute qnep/atom potential and born: wanted a qNEP model, got one without charges");
+        if (needs_charges && !pair_->drives_charges()) {
+            error->all(FLERR, "compute qnep/atom potential and born: wanted a qNEP model to drive the run (the first "
+                              "of pair_coeff), got one "
+                              "without charges");
         }
     }
 }

@@ -74,7 +74,9 @@ void ConpAtoms::gather(const std::vector<int> &group_bits) {
 
 void ConpAtoms::gather_values(const double *values, std::vector<double> &all) const {
     std::vector<double> gathered(place_.size());
-    MPI_Allgatherv(values, n_local_, MPI_DOUBLE, gathered.data(), counts_.data(), starts_.data(), MPI_DOUBLE, world);
+    // LAMMPS's MPI for one process takes no pointers to constants.
+    MPI_Allgatherv(const_cast<double *>(values), n_local_, MPI_DOUBLE, gathered.data(),
+                   const_cast<int *>(counts_.data()), const_cast<int *>(starts_.data()), MPI_DOUBLE, world);
     all.resize(place_.size());
     for (std::size_t p = 0; p < place_.size(); ++p) {
         all[place_[p]] = gathered[p];

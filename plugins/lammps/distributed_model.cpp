@@ -15,12 +15,13 @@ qnep::Cell cell_of(const Domain &domain) {
     return {{{domain.h[0], 0.0, 0.0}, {domain.h[5], domain.h[1], 0.0}, {domain.h[4], domain.h[3], domain.h[2]}}};
 }
 
-std::unique_ptr<qnep::ReciprocalSum> make_reciprocal_sum(LAMMPS *lammps, const QNEPSettings &settings, double alpha) {
+std::unique_ptr<qnep::ReciprocalSum> make_reciprocal_sum(LAMMPS *lammps, const QNEPSettings &settings,
+                                                         const qnep::Model &model) {
     if (settings.kspace != KSpaceMethod::direct) {
-        return std::make_unique<KSpaceReciprocalSum>(lammps, settings, alpha);
+        return std::make_unique<KSpaceReciprocalSum>(lammps, settings, model.ewald_alpha(), model.largest_cutoff());
     }
     const MPI_Comm ranks = lammps->world;
-    return qnep::make_ewald(alpha, lammps->comm->nthreads, [ranks](int n, double *values) {
+    return qnep::make_ewald(model.ewald_alpha(), lammps->comm->nthreads, [ranks](int n, double *values) {
         MPI_Allreduce(MPI_IN_PLACE, values, n, MPI_DOUBLE, MPI_SUM, ranks);
     });
 }
@@ -37,7 +38,7 @@ void DistributedModel::init() {
     options.n_threads = comm->nthreads;
     potential_ = std::make_unique<qnep::Potential>(model_, options);
     if (model_->has_charges()) {
-        reciprocal_sum_ = make_reciprocal_sum(lmp, settings_, model_->ewald_alpha());
+        reciprocal_sum_ = make_reciprocal_sum(lmp, settings_, *model_);
     }
 }
 

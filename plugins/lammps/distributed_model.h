@@ -27,8 +27,9 @@ struct WantedResults {
 /// Mean square charge, e^2, below which the long-range part is left out: its energy is below 1e-18 eV per atom.
 constexpr double negligible_square_charge = 1.0e-20;
 
-/// The solver that the settings ask for, on the atoms of all ranks, for Ewald parameter alpha, 1/Å.
-std::unique_ptr<qnep::ReciprocalSum> make_reciprocal_sum(LAMMPS *lammps, const QNEPSettings &settings, double alpha);
+/// The solver that the settings ask for, on the atoms of all ranks.
+std::unique_ptr<qnep::ReciprocalSum> make_reciprocal_sum(LAMMPS *lammps, const QNEPSettings &settings,
+                                                         const qnep::Model &model);
 qnep::Cell cell_of(const Domain &domain);
 
 /// Runs the two passes of a model with the sums over all ranks between them. Units are eV, Å and e in every unit style.

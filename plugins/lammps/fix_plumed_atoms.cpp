@@ -41,17 +41,17 @@ void RequestedAtoms::set_all() {
     set(every);
 }
 
-bool RequestedAtoms::locate(const int *identifiers, int n_local) {
+bool RequestedAtoms::locate(const LAMMPS_NS::tagint *identifiers, int n_local) {
     local_.clear();
     std::vector<int> atoms;
     for (int i = 0; i < n_local; ++i) {
-        const int atom = identifiers[i] - 1;
+        const auto atom = static_cast<int>(identifiers[i] - 1);
         if (atom >= 0 && atom < n_atoms_ && is_wanted_[atom]) {
             local_.push_back(i);
             atoms.push_back(atom);
         }
     }
-    const int n_owned = static_cast<int>(local_.size());
+    int n_owned = static_cast<int>(local_.size());  // not const: LAMMPS's MPI for one process takes no such pointers
     MPI_Gather(&n_owned, 1, MPI_INT, counts_.data(), 1, MPI_INT, 0, communicator_);
     int n_found = 0;
     MPI_Allreduce(&n_owned, &n_found, 1, MPI_INT, MPI_SUM, communicator_);
@@ -77,8 +77,8 @@ void RequestedAtoms::lay_out(int width) {
 
 void RequestedAtoms::gather(const std::vector<double> &owned, int width, std::vector<double> &all) {
     lay_out(width);
-    MPI_Gatherv(owned.data(), static_cast<int>(owned.size()), MPI_DOUBLE, buffer_.data(), sizes_.data(), starts_.data(),
-                MPI_DOUBLE, 0, communicator_);
+    MPI_Gatherv(const_cast<double *>(owned.data()), static_cast<int>(owned.size()), MPI_DOUBLE, buffer_.data(),
+                sizes_.data(), starts_.data(), MPI_DOUBLE, 0, communicator_);
     for (std::size_t row = 0; row < rows_.size(); ++row) {
         std::copy_n(&buffer_[row * width], width, &all[static_cast<std::size_t>(rows_[row]) * width]);
     }

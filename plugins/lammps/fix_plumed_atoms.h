@@ -5,6 +5,8 @@
 #include <mpi.h>
 #include <vector>
 
+#include "lmptype.h"
+
 namespace QNEP {
 
 /// A changing set of atoms, each owned by one of the ranks, that rank 0 (the root) works on.
@@ -24,7 +26,7 @@ public:
 
     /// Finds which of the requested atoms this rank owns; needed after atoms changed their rank or order.
     /// Returns false, on all ranks, when an atom is missing or owned twice.
-    bool locate(const int *identifiers, int n_local);
+    bool locate(const LAMMPS_NS::tagint *identifiers, int n_local);
 
     bool is_located() const { return located_; }
     void forget_owners() { located_ = false; }

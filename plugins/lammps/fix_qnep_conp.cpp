@@ -122,7 +122,7 @@ void FixQNEPConp::init() {
     }
     if (is_induced()) {
         PairQNEP *pair = find_pair_qnep(lmp, "fix qnep/conp induced");
-        if (!pair->has_charges()) {
+        if (!pair->drives_charges()) {
             error->all(FLERR, "fix qnep/conp induced: wanted a qNEP model, got one without charges; for any other "
                               "potential there is the scheme equilibrated");
         }

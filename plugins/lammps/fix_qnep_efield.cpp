@@ -6,6 +6,7 @@
 #include "error.h"
 #include "find_pair_qnep.h"
 #include "pair_qnep.h"
+#include "update.h"
 
 namespace LAMMPS_NS {
 
@@ -31,9 +32,13 @@ int FixQNEPEfield::setmask() {
 }
 
 void FixQNEPEfield::init() {
+    if (utils::strmatch(update->integrate_style, "^respa")) {
+        error->all(FLERR, "fix qnep/efield: wanted run_style verlet, got {}", update->integrate_style);
+    }
     pair_ = find_pair_qnep(lmp, "fix qnep/efield");
-    if (!pair_->has_charges()) {
-        error->all(FLERR, "fix qnep/efield: wanted a qNEP model, got one without charges");
+    if (!pair_->drives_charges()) {
+        error->all(FLERR, "fix qnep/efield: wanted a qNEP model to drive the run (the first of pair_coeff), got one "
+                          "without charges");
     }
 }
 

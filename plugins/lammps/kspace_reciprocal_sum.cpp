@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "atom.h"
 #include "constants.h"
@@ -10,6 +11,7 @@
 #include "kspace.h"
 #include "lammps.h"
 #include "neighbor.h"
+#include "pair.h"
 #include "utils.h"
 
 namespace LAMMPS_NS {
@@ -22,18 +24,39 @@ constexpr double largest_strain = 0.1;
 // From this accuracy on stencils of order 6, the fastest above it, need much larger meshes than those of order 7.
 constexpr double high_accuracy = 1.0e-6;
 
+/// What a solver sees as the pair style. The style itself must not look as if it had a Coulomb part of LAMMPS: any
+/// kspace_style would be accepted beside it, and below a hybrid style its cutoff would have to be that of the others.
+class SolverPair : public Pair {
+public:
+    SolverPair(LAMMPS *lammps, double cutoff): Pair(lammps), cutoff_(cutoff) { ewaldflag = pppmflag = 1; }
+
+    void compute(int /*eflag*/, int /*vflag*/) override {}
+    void settings(int /*narg*/, char ** /*arg*/) override {}
+    void coeff(int /*narg*/, char ** /*arg*/) override {}
+    void *extract(const char *name, int &dim) override {
+        dim = 0;
+        return std::strcmp(name, "cut_coul") == 0 ? &cutoff_ : nullptr;
+    }
+
+private:
+    double cutoff_;
+};
+
 /// Puts other objects in the place of members of LAMMPS while in scope.
 class Loan {
 public:
-    Loan(LAMMPS *lammps, double *charges, double **forces, KSpace *kspace):
-        atom_(lammps->atom), force_(lammps->force), charges_(atom_->q), forces_(atom_->f), kspace_(force_->kspace) {
+    Loan(LAMMPS *lammps, double *charges, double **forces, Pair *pair, KSpace *kspace):
+        atom_(lammps->atom), force_(lammps->force), charges_(atom_->q), forces_(atom_->f), pair_(force_->pair),
+        kspace_(force_->kspace) {
         atom_->q = charges;
         atom_->f = forces;
+        force_->pair = pair;
         force_->kspace = kspace;
     }
     ~Loan() {
         atom_->q = charges_;
         atom_->f = forces_;
+        force_->pair = pair_;
         force_->kspace = kspace_;
     }
     Loan(const Loan &) = delete;
@@ -44,6 +67,7 @@ private:
     Force *force_;
     double *charges_;
     double **forces_;
+    Pair *pair_;
     KSpace *kspace_;
 };
 
@@ -57,8 +81,8 @@ void modify_params(KSpace *solver, std::vector<std::string> words) {
 
 }  // namespace
 
-KSpaceReciprocalSum::KSpaceReciprocalSum(LAMMPS *lammps, const QNEPSettings &settings, double alpha):
-    lammps_(lammps), settings_(settings), alpha_(alpha) {}
+KSpaceReciprocalSum::KSpaceReciprocalSum(LAMMPS *lammps, const QNEPSettings &settings, double alpha, double cutoff):
+    lammps_(lammps), settings_(settings), pair_(std::make_unique<SolverPair>(lammps, cutoff)), alpha_(alpha) {}
 
 KSpaceReciprocalSum::~KSpaceReciprocalSum() = default;
 
@@ -151,8 +175,10 @@ void KSpaceReciprocalSum::require_solver() {
 }
 
 void KSpaceReciprocalSum::prepare_solver() {
-    if (lammps_->neighbor->ago == 0) {
+    // Not at every list: further models of a committee are evaluated now and then.
+    if (lammps_->neighbor->ago == 0 || lammps_->neighbor->ncalls != n_list_builds_) {
         follow_domains();
+        n_list_builds_ = lammps_->neighbor->ncalls;
     }
     if (!is_ready_) {
         start_solver();
@@ -187,7 +213,7 @@ double KSpaceReciprocalSum::compute(int n, const double * /*positions*/, const d
     lend_charges(n, charges);
     lend_forces(n, output.forces);
     {
-        const Loan loan(lammps_, charges_.data(), force_rows_.data(), solver_.get());
+        const Loan loan(lammps_, charges_.data(), force_rows_.data(), pair_.get(), solver_.get());
         prepare_solver();
         const int vflag = (output.virial != nullptr ? VIRIAL_PAIR : VIRIAL_NONE) |
                           (output.atom_virials != nullptr ? VIRIAL_ATOM : VIRIAL_NONE);

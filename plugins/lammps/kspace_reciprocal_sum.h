@@ -6,19 +6,22 @@
 #include <vector>
 
 #include "electrostatics.h"
+#include "lmptype.h"
 #include "qnep_settings.h"
 
 namespace LAMMPS_NS {
 
 class KSpace;
 class LAMMPS;
+class Pair;
 
 /// Owns a PPPM or Ewald solver of LAMMPS and makes it compute E_k of a model: Ewald parameter alpha of the model,
 /// Coulomb constant of the model, without the self and background terms that LAMMPS includes. Works in eV, Å and e
 /// in every unit style. All ranks call it together, each with its owned atoms in the order of the LAMMPS arrays.
 class KSpaceReciprocalSum : public qnep::ReciprocalSum {
 public:
-    KSpaceReciprocalSum(LAMMPS *lammps, const QNEPSettings &settings, double alpha);
+    /// alpha: 1/Å; cutoff: of the model, Å.
+    KSpaceReciprocalSum(LAMMPS *lammps, const QNEPSettings &settings, double alpha, double cutoff);
     ~KSpaceReciprocalSum() override;
 
     void set_cell(const qnep::Cell &cell) override;
@@ -53,6 +56,7 @@ protected:
 
     LAMMPS *lammps_;
     QNEPSettings settings_;
+    std::unique_ptr<Pair> pair_;  // what the solver sees as the pair style
     std::unique_ptr<KSpace> solver_;
     std::array<double, 3> lengths_at_start_{};
     bool is_ready_ = false;
@@ -68,6 +72,7 @@ private:
     double alpha_;
     bool has_new_cell_ = true;
     qnep::Cell cell_{};
+    bigint n_list_builds_ = -1;          // of LAMMPS, when the bounds below were looked at
     std::array<double, 6> subdomain_{};  // bounds as fractions of the box
     std::vector<double> charges_;        // [n]
     std::vector<double> unused_forces_;  // [n][3]

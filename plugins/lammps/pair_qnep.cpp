@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <numeric>
 #include <sstream>
 #include <utility>
 
@@ -60,9 +61,8 @@ PairQNEP::PairQNEP(LAMMPS *lammps): Pair(lammps), timer_(lammps) {
     manybody_flag = 1;
     no_virial_fdotr_compute = 1;
     centroidstressflag = CENTROID_AVAIL;
-    ewaldflag = pppmflag = 1;  // for the solver that the style owns
-    comm_forward = 1;          // a charge
-    comm_reverse = 9;          // a force or a Born effective charge
+    comm_forward = 1;  // a charge
+    comm_reverse = 9;  // a force or a Born effective charge
 }
 
 PairQNEP::~PairQNEP() {
@@ -86,8 +86,12 @@ void PairQNEP::allocate() {
     allocated = 1;
 }
 
+/// LAMMPS calls it again on the same object when the command is repeated; pair_coeff must follow then.
 void PairQNEP::settings(int narg, char **arg) {
     settings_ = parse_qnep_settings(lmp, narg, arg);
+    forget_models();
+    deviation_file_.reset();
+    grade_file_.reset();
     if (settings_.deviation_interval > 0) {
         deviation_file_ = std::make_unique<SummaryFile>(
             lmp, "deviation",
@@ -98,6 +102,16 @@ void PairQNEP::settings(int narg, char **arg) {
         grade_file_ = std::make_unique<SummaryFile>(
             lmp, "grade", "Extrapolation grade: up to 1 within the training data, larger outside", "grade",
             settings_.grade_file, settings_.appends_deviation);
+    }
+}
+
+void PairQNEP::forget_models() {
+    models_.clear();
+    neighbors_.clear();
+    active_set_.reset();
+    is_evaluated_ = false;
+    for (int i = 1; allocated && i <= atom->ntypes; ++i) {
+        std::fill_n(setflag[i], atom->ntypes + 1, 0);
     }
 }
 
@@ -114,17 +128,15 @@ void PairQNEP::coeff(int narg, char **arg) {
     if (!allocated) {
         allocate();
     }
+    forget_models();
     map_element2type(atom->ntypes, arg + 2 + n_files);
-    models_.clear();
-    neighbors_.clear();
-    is_evaluated_ = false;
     for (int k = 0; k < n_files; ++k) {
         add_model(arg[2 + k]);
     }
+    ewaldflag = pppmflag = has_charges() ? 1 : 0;
     if (settings_.deviation_interval > 0 && n_files < 2) {
         error->all(FLERR, "pair_style qnep, keyword deviation: wanted at least two model files in pair_coeff, got one");
     }
-    active_set_.reset();
     if (settings_.grade_interval > 0) {
         read_active_set();
     }
@@ -181,6 +193,10 @@ std::shared_ptr<TypedNeighbors> PairQNEP::neighbors_for(const qnep::Model &model
     return neighbors_.back();
 }
 
+bool PairQNEP::drives_charges() const {
+    return !models_.empty() && models_.front()->model().has_charges();
+}
+
 bool PairQNEP::has_charges() const {
     return std::any_of(models_.begin(), models_.end(), [](const auto &model) { return model->model().has_charges(); });
 }
@@ -228,14 +244,54 @@ void PairQNEP::check_charges_possible() {
     }
 }
 
-/// Pairs whose special_bonds factors are both zero are not in the neighbour list at all.
+/// Pairs whose special_bonds factors are both zero are not in the neighbour list at all. Pairs with an atom that is
+/// not part of the model may be missing there, as those within a molecule of another force field.
 void PairQNEP::check_special_bonds() {
-    for (int k = 1; k <= 3; ++k) {
-        if (atom->nbonds > 0 && force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0) {
-            error->all(FLERR, "pair_style qnep: wanted special_bonds lj/coul 1 1 1 in a system with bonds, because a "
-                              "many-body model needs all neighbours; got factors of zero");
-        }
+    const auto is_excluded = [&](int k) { return force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0; };
+    if (atom->nbonds == 0 || !(is_excluded(1) || is_excluded(2) || is_excluded(3))) {
+        return;
     }
+    bool misses_neighbors = true;  // molecules by template: nothing is known of single atoms
+    if (atom->molecular == Atom::MOLECULAR) {
+        std::vector<tagint> atoms, partners;
+        for (int i = 0; i < atom->nlocal; ++i) {
+            if (map[atom->type[i]] < 0) {
+                continue;
+            }
+            const std::size_t n_before = partners.size();
+            for (int k = 1; k <= 3; ++k) {
+                if (is_excluded(k)) {
+                    const int first = k == 1 ? 0 : atom->nspecial[i][k - 2];
+                    partners.insert(partners.end(), atom->special[i] + first,
+                                    atom->special[i] + atom->nspecial[i][k - 1]);
+                }
+            }
+            if (partners.size() > n_before) {
+                atoms.push_back(atom->tag[i]);
+            }
+        }
+        misses_neighbors = holds_any_of(atoms, partners);
+    }
+    if (misses_neighbors) {
+        error->all(FLERR, "pair_style qnep: wanted special_bonds lj/coul 1 1 1 where atoms of the model are bonded, "
+                          "because a many-body model needs all neighbours; got factors of zero");
+    }
+}
+
+/// Whether an atom that any rank has put into `atoms` is among the `partners` of any rank.
+bool PairQNEP::holds_any_of(std::vector<tagint> &atoms, const std::vector<tagint> &partners) const {
+    int n_mine = static_cast<int>(atoms.size());
+    std::vector<int> counts(comm->nprocs), starts(comm->nprocs, 0);
+    MPI_Allgather(&n_mine, 1, MPI_INT, counts.data(), 1, MPI_INT, world);
+    std::partial_sum(counts.begin(), counts.end() - 1, starts.begin() + 1);
+    std::vector<tagint> all(starts.back() + counts.back());
+    MPI_Allgatherv(atoms.data(), n_mine, MPI_LMP_TAGINT, all.data(), counts.data(), starts.data(), MPI_LMP_TAGINT,
+                   world);
+    std::sort(all.begin(), all.end());
+    int found = std::any_of(partners.begin(), partners.end(),
+                            [&](tagint partner) { return std::binary_search(all.begin(), all.end(), partner); });
+    MPI_Allreduce(MPI_IN_PLACE, &found, 1, MPI_INT, MPI_MAX, world);
+    return found != 0;
 }
 
 double PairQNEP::init_one(int i, int j) {
@@ -245,9 +301,12 @@ double PairQNEP::init_one(int i, int j) {
     return cutoff_;
 }
 
+/// For a kspace_style beside a qNEP model LAMMPS would only say "incompatible"; this lets it come to init_style(),
+/// which says what to do. Below a hybrid style the solver belongs to another sub-style, with a cutoff of its own.
 void *PairQNEP::extract(const char *name, int &dim) {
     dim = 0;
-    return std::strcmp(name, "cut_coul") == 0 ? &cutoff_ : nullptr;  // the solvers of LAMMPS ask for it
+    const bool is_asked = std::strcmp(name, "cut_coul") == 0 && force->pair == this && has_charges();
+    return is_asked ? &cutoff_ : nullptr;
 }
 
 /// Turns exceptions of the core into LAMMPS errors, so that none crosses MPI; LAMMPS's own pass.
@@ -256,6 +315,9 @@ void PairQNEP::without_exceptions(const std::function<void()> &action) {
         action();
     } catch (const LAMMPSException &) {
         throw;
+    } catch (const qnep::CoincidentAtoms &failure) {
+        error->one(FLERR, "pair_style qnep: atoms with ids {} and {} are at the same place", atom->tag[failure.first],
+                   atom->tag[failure.second]);
     } catch (const std::exception &failure) {
         error->one(FLERR, "pair_style qnep: {}", failure.what());
     }
@@ -264,7 +326,9 @@ void PairQNEP::without_exceptions(const std::function<void()> &action) {
 /// LAMMPS counts its builds, which also shows a build whose forces were never asked for.
 void PairQNEP::update_neighbors() {
     const bool is_current = neighbor->ncalls == n_list_builds_ && neighbor->ago != 0 &&
-                            neighbors_.front()->n_total() == atom->nlocal + atom->nghost;
+                            neighbors_.front()->n_total() == atom->nlocal + atom->nghost &&
+                            std::all_of(neighbors_.begin(), neighbors_.end(),
+                                        [&](const auto &neighbors) { return neighbors->has_types_of(*atom); });
     if (is_current) {
         return;
     }

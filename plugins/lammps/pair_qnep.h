@@ -38,7 +38,8 @@ public:
     bool is_evaluated() const { return is_evaluated_; }
     /// Of the model that drives the run, from the last evaluation, which there must be; [n_owned], V.
     virtual const std::vector<double> &potentials();
-    bool has_charges() const;  // whether any of the models has
+    bool drives_charges() const;  // whether the model that drives the run has charges
+    bool has_charges() const;     // whether any of the models has
     int n_models() const { return static_cast<int>(models_.size()); }
     /// Force deviations of the committee for the positions of now, [n_owned], eV/Å. Called by all ranks.
     virtual const std::vector<double> &deviations();
@@ -77,10 +78,12 @@ protected:
 
 private:
     void allocate();
+    void forget_models();
     void add_model(const std::string &file);
     std::shared_ptr<TypedNeighbors> neighbors_for(const qnep::Model &model, const std::string &file);
     void check_charges_possible();
     void check_special_bonds();
+    bool holds_any_of(std::vector<tagint> &atoms, const std::vector<tagint> &partners) const;
     void update_neighbors();
     void share_with_ghosts(double *values);
     void read_active_set();

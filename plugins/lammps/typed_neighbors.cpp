@@ -28,6 +28,15 @@ void TypedNeighbors::update(const Atom &atom, const NeighList &list) {
     list_.assign(atoms(atom), n_elements_, list.inum, list.ilist, list.numneigh, list.firstneigh, NEIGHMASK);
 }
 
+bool TypedNeighbors::has_types_of(const Atom &atom) const {
+    for (std::size_t i = 0; i < types_.size(); ++i) {
+        if (types_[i] != type_map_[atom.type[i]]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 double TypedNeighbors::memory_usage() const {
     return static_cast<double>(list_.memory() + types_.capacity() * sizeof(int));
 }

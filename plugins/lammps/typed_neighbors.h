@@ -19,6 +19,8 @@ public:
     const std::vector<int> &type_map() const { return type_map_; }
     /// Throws qnep::InputError.
     void update(const Atom &atom, const NeighList &list);
+    /// Whether the atoms still are what they were at the last update: Monte Carlo changes them between two lists.
+    bool has_types_of(const Atom &atom) const;
     /// Positions of now, types and counts of the last update.
     qnep::Atoms atoms(const Atom &atom) const;
     const qnep::NeighborList &list() const { return list_; }

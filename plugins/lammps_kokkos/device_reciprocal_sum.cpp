@@ -22,16 +22,18 @@ struct ChargeSums : KSpace {
 /// Puts other arrays in the place of those of the atoms while in scope.
 class DeviceLoan {
 public:
-    DeviceLoan(LAMMPS *lammps, DAT::tdual_float_1d &charges, DAT::tdual_f_array &forces, KSpace *kspace):
+    DeviceLoan(LAMMPS *lammps, DAT::tdual_float_1d &charges, DAT::tdual_f_array &forces, Pair *pair, KSpace *kspace):
         atom_(static_cast<AtomKokkos *>(lammps->atom)), force_(lammps->force), charges_(charges), forces_(forces),
-        kspace_(force_->kspace), host_charges_(atom_->q) {
+        pair_(force_->pair), kspace_(force_->kspace), host_charges_(atom_->q) {
         exchange();
         atom_->q = atom_->k_q.h_view.data();
+        force_->pair = pair;
         force_->kspace = kspace;
     }
     ~DeviceLoan() {
         exchange();
         atom_->q = host_charges_;
+        force_->pair = pair_;
         force_->kspace = kspace_;
     }
     DeviceLoan(const DeviceLoan &) = delete;
@@ -47,6 +49,7 @@ private:
     Force *force_;
     DAT::tdual_float_1d &charges_;
     DAT::tdual_f_array &forces_;
+    Pair *pair_;
     KSpace *kspace_;
     double *host_charges_;
 };
@@ -148,7 +151,7 @@ DeviceReciprocalSum<DeviceType>::compute_on_device(int n, const Vector &charges,
     require_solver();
     lend_charges(n, charges);
     {
-        const DeviceLoan loan(lammps_, lent_charges_, lent_forces_, solver_.get());
+        const DeviceLoan loan(lammps_, lent_charges_, lent_forces_, pair_.get(), solver_.get());
         prepare_solver();
         const int vflag = (wants_virial ? VIRIAL_PAIR : VIRIAL_NONE) | (wants_atom_virials ? VIRIAL_ATOM : VIRIAL_NONE);
         solver_->compute(ENERGY_ATOM, vflag);

@@ -151,10 +151,10 @@ void PairQNEPKokkos<DeviceType>::make_device_models() {
         made.evaluation = qnep::make_device_evaluation<DeviceType>(model->model(), settings_.potential.precision,
                                                                    settings_.potential.temperature);
         if (model->model().has_charges() && has_mesh_on_device()) {
-            made.device_sum =
-                std::make_unique<DeviceReciprocalSum<DeviceType>>(lmp, settings_, model->model().ewald_alpha());
+            made.device_sum = std::make_unique<DeviceReciprocalSum<DeviceType>>(
+                lmp, settings_, model->model().ewald_alpha(), model->model().largest_cutoff());
         } else if (model->model().has_charges()) {
-            made.host_sum = make_reciprocal_sum(lmp, settings_, model->model().ewald_alpha());
+            made.host_sum = make_reciprocal_sum(lmp, settings_, model->model());
         }
         const std::vector<int> &types = model->neighbors().type_map();
         made.type_map = Kokkos::View<int *, DeviceType>("qnep:type_map", types.size());

@@ -524,7 +524,12 @@ std::string format_header(const Model &model) {
         text << "\n";
     }
     text << "cutoff";
-    const int n_written = model.has_uniform_cutoffs ? 1 : model.n_types();
+    const auto has_one_value = [](const std::vector<double> &cutoffs) {
+        return std::all_of(cutoffs.begin(), cutoffs.end(), [&](double cutoff) { return cutoff == cutoffs[0]; });
+    };
+    const bool is_uniform =
+        model.has_uniform_cutoffs && has_one_value(model.radial_cutoffs) && has_one_value(model.angular_cutoffs);
+    const int n_written = is_uniform ? 1 : model.n_types();
     for (int type = 0; type < n_written; ++type) {
         text << " " << shortest(model.radial_cutoffs[type]) << " " << shortest(model.angular_cutoffs[type]);
     }

@@ -22,6 +22,17 @@ public:
     using std::invalid_argument::invalid_argument;
 };
 
+/// Two atoms are at the same place.
+class CoincidentAtoms : public InputError {
+public:
+    CoincidentAtoms(int first_index, int second_index):
+        InputError("atoms " + std::to_string(first_index) + " and " + std::to_string(second_index) +
+                   " are at the same place"),
+        first(first_index), second(second_index) {}
+
+    int first, second;  // indices in the arrays that were handed over
+};
+
 enum class ModelKind { potential, dipole, polarizability };
 
 enum class ZblForm { none, universal, typewise, flexible };

@@ -223,8 +223,8 @@ private:
             }
         });
         if (coincident >= 0) {
-            throw InputError("atoms " + std::to_string(coincident / atoms.n_total) + " and " +
-                             std::to_string(coincident % atoms.n_total) + " are at the same place");
+            throw CoincidentAtoms(static_cast<int>(coincident / atoms.n_total),
+                                  static_cast<int>(coincident % atoms.n_total));
         }
     }
 

@@ -36,6 +36,15 @@ def test_random_models_survive_the_file(form, tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).parameters, model.parameters)
 
 
+def test_a_changed_cutoff_survives_the_file():
+    """Also where the model was made with one cutoff for all elements."""
+    model = random_model("Na Cl", radial_cutoff=6.0, angular_cutoff=4.0, seed=3)
+    model.radial_cutoffs = [6.0, 5.0]
+    copy = pickle.loads(pickle.dumps(model))
+    assert list(copy.radial_cutoffs) == [6.0, 5.0]
+    assert list(copy.angular_cutoffs) == [4.0, 4.0]
+
+
 def test_the_published_shape_has_its_number_of_parameters():
     """22,633 numbers with one output; a second output adds neurons and sqrt(epsilon)."""
     shape = {"n_max": (8, 8), "basis_size": (8, 8), "l_max": (4, 2, 0), "n_neurons": 50}

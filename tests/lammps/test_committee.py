@@ -71,6 +71,29 @@ def test_deviation_file_and_compute(n_ranks, committee, run_lammps, tmp_path):
     )
 
 
+@pytest.mark.mpi
+def test_members_follow_a_moving_division(committee, run_lammps):
+    """Members that are evaluated now and then have a mesh that follows `balance` all the same."""
+    script = (
+        SCRIPT.format(more="")
+        .replace("kspace direct", "kspace pppm 1e-4")
+        .replace("deviation.txt 5", "deviation.txt 10")
+        .replace("a.txt b.txt c.txt Na C O", "a.txt b.txt Na C O\nneighbor 0.5 bin")
+        .replace(" c_v\n", "\n")
+        .replace("read_data", "processors 2 1 1\nread_data")
+        .replace("run 10\n", "")
+    )
+    balance = (
+        "variable w atom 1+20*(x<3)\nfix load all balance 15 1.0 shift x 20 1.0 weight var w\n"
+    )
+    tables = []
+    for more in ("", balance):
+        run = run_lammps(f"{script}{more}run 40\n", n_ranks=2)
+        assert run.status == 0, run.screen
+        tables.append(np.loadtxt(run.folder / "deviation.txt"))
+    np.testing.assert_allclose(tables[0], tables[1], rtol=1e-3)
+
+
 def test_deviation_file_is_continued(committee, run_lammps, tmp_path):
     """With deviation_append the rows of an earlier run stay and the header is not repeated."""
     for more in ("", "deviation_append yes"):

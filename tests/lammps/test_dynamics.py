@@ -305,6 +305,107 @@ def test_hybrid_overlay_adds_a_plain_pair_style(start, run_lammps):
     assert energies[2] == pytest.approx(energies[0] + energies[1], rel=1e-10)
 
 
+def test_types_that_change_between_two_lists(start, run_lammps):
+    """Monte Carlo flips types at the second step; the third one's energy is that of the new types already."""
+    run = run_lammps(
+        start().replace("every 1 delay 0 check yes", "every 100 delay 100 check no")
+        + """
+replicate 2 2 2  # what the fix needs
+fix flips all sgcmc 2 0.05 5000 0.0 0.0
+run 3
+print "CHANGED: $(pe:%.15g) $(f_flips[1])"
+unfix flips
+run 0
+print "FRESH: $(pe:%.15g)"
+"""
+    )
+    assert run.status == 0, run.screen
+    changed, n_accepted = run.value("CHANGED")
+    assert n_accepted > 0
+    assert changed == pytest.approx(run.value("FRESH")[0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (f"{STYLE} deviation d.txt 1", STYLE),
+        (STYLE, f"{STYLE} charge 1"),
+        ("qnep kspace pppm 1e-2", STYLE),
+    ],
+)
+def test_second_pair_style_command(first, second, start, run_lammps):
+    """Nothing of the first command stays: the same energy as with the second one alone."""
+    models = "nep.txt nep.txt" if "deviation" in first else "nep.txt"
+    run = run_lammps(
+        start(first, f"{models} {ELEMENTS}")
+        + f"run 0\npair_style {second}\npair_coeff * * nep.txt {ELEMENTS}\n"
+        + 'run 1\nprint "AGAIN: $(pe:%.15g)"\n'
+    )
+    assert run.status == 0, run.screen
+    alone = run_lammps(start(second) + 'run 0\nprint "ALONE: $(pe:%.15g)"\n')
+    assert run.value("AGAIN") == pytest.approx(alone.value("ALONE"), rel=1e-12)
+
+
+def test_coulomb_of_another_style_beside_it(start, run_lammps):
+    """The cutoff of a sub-style with a k-space solver of its own need not be that of the model."""
+    energies = []
+    for style, coefficients in (
+        (MESH, f"nep.txt {ELEMENTS}"),
+        ("coul/dsf 0.2 8.0", ""),
+        (
+            f"hybrid/overlay coul/dsf 0.2 8.0 {MESH}",  # before the model has set charges
+            f"qnep nep.txt {ELEMENTS}\npair_coeff * * coul/dsf",
+        ),
+    ):
+        run = run_lammps(start(style, coefficients) + 'run 0\nprint "ENERGY: $(pe:%.15g)"\n')
+        assert run.status == 0, run.screen
+        energies.append(run.value("ENERGY")[0])
+    assert energies[2] == pytest.approx(energies[0] + energies[1], rel=1e-9)
+
+
+BONDED = """
+units metal
+atom_style full
+bond_style harmonic
+read_data system.data extra/bond/per/atom 2 extra/special/per/atom 8
+bond_coeff 1 1.0 1.5
+create_bonds single/bond 1 {first} {second}
+pair_style hybrid qnep kspace direct lj/cut 5.0
+pair_coeff * * qnep nep.txt Na C NULL
+pair_coeff * 3 lj/cut 0.001 1.0
+run 0
+print "ENERGY: $(pe:%.15g)"
+"""
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+@pytest.mark.parametrize("pair", ["of the other force field", "across", "of the model"])
+def test_bonded_atoms(pair, n_ranks, start, run_lammps, random_electrolyte, tmp_path):
+    """Default special_bonds take pairs out of the list: refused only where both are atoms of the model."""
+    start()
+    atoms = random_electrolyte(30, lengths=(11.0, 11.0, 12.0))
+    write_data(tmp_path / "system.data", atoms, ELEMENTS, "full")
+    text = (tmp_path / "system.data").read_text()
+    (tmp_path / "system.data").write_text(
+        text.replace("3 atom types", "3 atom types\n1 bond types")
+    )
+    symbols = np.array(atoms.get_chemical_symbols())
+    model, other = np.flatnonzero(symbols != "O") + 1, np.flatnonzero(symbols == "O") + 1
+    first, second = {
+        "of the other force field": (other[0], other[1]),
+        "across": (model[0], other[0]),
+        "of the model": (model[0], model[1]),
+    }[pair]
+    run = run_lammps(BONDED.format(first=first, second=second), n_ranks=n_ranks)
+    if pair == "of the model":
+        assert run.status != 0
+        assert "wanted special_bonds lj/coul 1 1 1 where atoms of the model are bonded" in " ".join(
+            run.screen.split()
+        )
+    else:
+        assert run.status == 0, run.screen
+
+
 def test_units_real(start, run_lammps):
     """kcal/mol and fs: the energy is that of metal units times 23.060549, the pressure in atm fits that in bar."""
     script = 'run 0\nprint "VALUES: $(pe:%.15g) $(press:%.15g)"\n'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from lammps_scripts import write_data
@@ -95,6 +97,35 @@ WRONG_SYSTEMS = {
         {"after": "set type 1 charge 0.1\nset type 2 charge -0.1\nkspace_style pppm 1e-5"},
         "brings its own k-space solver (keyword kspace): wanted kspace_style none",
     ),
+    "k-space for a model without charges": (
+        {
+            "coefficients": "* * plain.txt Na C O",
+            "after": "set type 1 charge 0.1\nset type 2 charge -0.1\nkspace_style pppm 1e-5",
+        },
+        "KSpace style is incompatible with Pair style",
+    ),
+    "second pair_style without pair_coeff": (
+        {"after": "run 0\npair_style qnep kspace direct"},
+        "pair coeffs are not set",
+    ),
+    "field in rRESPA": (
+        {"after": "fix e all qnep/efield 0 0 1\nrun_style respa 2 2 pair 2"},
+        "fix qnep/efield: wanted run_style verlet, got respa",
+    ),
+    "field where a model without charges drives": (
+        {
+            "coefficients": "* * plain.txt nep.txt Na C O",
+            "after": "fix e all qnep/efield 0 0 1",
+        },
+        "fix qnep/efield: wanted a qNEP model to drive the run (the first of pair_coeff)",
+    ),
+    "Born charges where a model without charges drives": (
+        {
+            "coefficients": "* * plain.txt nep.txt Na C O",
+            "after": "compute v all qnep/atom born\ndump v all custom 1 v.dump c_v[*]",
+        },
+        "potential and born: wanted a qNEP model to drive the run (the first of pair_coeff)",
+    ),
     "pair_coeff of one type": (
         {"coefficients": "1 1 nep.txt Na C O"},
         "Pair_coeff must start with * * for pair style qnep",
@@ -127,7 +158,10 @@ WRONG_SYSTEMS = {
         {"style": "qnep deviation none/f.txt 5", "coefficients": "* * nep.txt nep.txt Na C O"},
         "keyword deviation: cannot open file none/f.txt: No such file or directory",
     ),
-    "two atoms at one place": ({"after": "displace_atoms coincident move {gap} units box"}, "atom"),
+    "two atoms at one place": (
+        {"after": "displace_atoms coincident move {gap} units box"},
+        "are at the same place",
+    ),
 }
 
 
@@ -137,6 +171,7 @@ def files(tmp_path, random_electrolyte):
     model.write(str(tmp_path / "nep.txt"))
     text = (tmp_path / "nep.txt").read_text()
     (tmp_path / "cut.txt").write_text(text[: len(text) // 2])
+    random_model("Na C O", radial_cutoff=5.0, seed=3).write(str(tmp_path / "plain.txt"))
     (tmp_path / "empty.txt").write_text("")
     random_model("Na C O", kind="dipole", seed=3).write(str(tmp_path / "dipole.txt"))
     return random_electrolyte(20)
@@ -166,3 +201,7 @@ def test_wrong_systems(case, run_lammps, files, tmp_path):
         changes = {"after": move.format(*np.asarray(gap))}
     run = run_lammps(SCRIPT.format(**{**DEFAULTS, **changes}), n_ranks=2)
     assert_stops(run, message)
+    if (
+        case == "two atoms at one place"
+    ):  # by their ids, not by their places in the arrays of a rank
+        assert re.search(r"ids (1 and 2|2 and 1) are", " ".join(run.screen.split()))
