@@ -23,6 +23,7 @@ PYTHON_PARTS = (
     ("ovito", "crystals in qnep analyse", "analysis"),
     ("wulffpack", "qnep wulff", "analysis"),
     ("plotly", "qnep report", "report"),
+    ("chemiscope", "qnep map --chemiscope", "chemiscope"),
 )
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,8 @@ def evaluate_frames(
     default_charge = float(calculator.parameters["total_charge"])
     for index, frame in enumerate(frames):
         references = dict(frame.calc.results) if frame.calc is not None else {}
-        calculator.set(
-            total_charge=float(frame.info["charge"]) if "charge" in frame.info else default_charge
-        )
         try:
+            calculator.set(total_charge=_total_charge(frame, default_charge))
             results = _evaluate(calculator, frame, references)
         except ValueError as failure:
             raise ValueError(f"{name}, frame {index}: {failure}") from failure
@@ -165,6 +164,18 @@ def evaluate_frames(
         output = frame.copy()
         output.calc = SinglePointCalculator(output, **results)
         yield output
+
+
+def _total_charge(frame: Atoms, default: float) -> float:
+    """Charge of the cell, e: the frame's own, if it has one."""
+    value = frame.info.get("charge", default)
+    try:
+        charge = float(value)
+    except (TypeError, ValueError):
+        charge = np.nan
+    if not np.isfinite(charge):
+        raise ValueError(f"charge must be a finite number, got {value!r}")
+    return charge
 
 
 def _evaluate(calculator: Calculator, frame: Atoms, references: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +277,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate the structures of a file, write and compare them."""
+    """Evaluate the structures of a file, write and compare them.
+
+    Raises
+    ------
+    ValueError : there are no structures in the file, or one that the model cannot describe.
+    """
     from qnep.calculator import QNEP
 
     if options.plot:
@@ -281,8 +297,12 @@ def run(options: argparse.Namespace) -> None:
         skin=0.0,
     )
     comparison = Comparison()
+    structures = iread_frames(options.structures)
+    first = next(structures, None)
+    if first is None:
+        raise ValueError(f"{options.structures}: no structures in the file")
     frames = tqdm(
-        iread_frames(options.structures),
+        chain([first], structures),
         total=count_frames(options.structures),
         unit="frame",
         disable=None,

@@ -45,7 +45,7 @@ def iread_frames(path: str | PathLike[str]) -> Iterator[Atoms]:
 
     Raises
     ------
-    ValueError : a frame is cut off or malformed; the text names file and frame.
+    ValueError : a frame is cut off or malformed, or there is an empty line before it; the text names file and frame.
     """
     path = Path(path)
     suffixes = [
@@ -102,9 +102,12 @@ def iread_xyz(file: IO[str], name: str) -> Iterator[Atoms]:
 
 
 def _split_xyz(file: IO[str], name: str) -> Iterator[list[str]]:
-    """The lines of one frame after the other; like GPUMD, stops at an empty line."""
+    """The lines of one frame after the other; nothing but empty lines may follow the last."""
     index = 0
-    while (first := file.readline()).strip():
+    while first := file.readline():
+        if not first.strip():
+            _check_end(file, f"{name}, frame {index}")
+            return
         if not first.strip().isdigit():
             raise ValueError(
                 f"{name}, frame {index}: wanted the number of atoms, got {first.strip()[:60]!r}"
@@ -119,6 +122,14 @@ def _split_xyz(file: IO[str], name: str) -> Iterator[list[str]]:
                 )
         yield lines
         index += 1
+
+
+def _check_end(file: IO[str], name: str) -> None:
+    """Refuse text behind an empty line: GPUMD reads nothing after it, and frames must not get lost unseen."""
+    if any(line.strip() for line in file):
+        raise ValueError(
+            f"{name}: wanted the number of atoms, got an empty line with text after it"
+        )
 
 
 def normalise_comment(line: str) -> str:

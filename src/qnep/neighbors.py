@@ -106,7 +106,7 @@ class VerletList:
         return float(np.einsum("ij,ij->i", moves, moves).max()) < allowed**2
 
     def _build(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> None:
-        pairs, self.shifts, distances = self._search.compute(
+        pairs, shifts, distances = self._search.compute(
             np.ascontiguousarray(positions), _search_cell(cell, pbc), pbc, "PSd", copy=False
         )
         closest = int(distances.argmin()) if len(distances) else -1
@@ -116,8 +116,9 @@ class VerletList:
                 f"atoms {i} and {j} stand at one place (distance {distances[closest]:g} Å, wanted at least "
                 f"{SHORTEST_DISTANCE:g} Å)"
             )
+        # Only now: a refused geometry leaves the list as it was, whole and valid near its reference.
         self.first, self.second = pairs.T.astype(np.int32)
-        self.shifts = self.shifts.astype(np.int32)
+        self.shifts = shifts.astype(np.int32)
 
 
 def _check_geometry(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, reach: float) -> None:

@@ -246,6 +246,23 @@ def test_other_atoms_on_the_same_places(atoms):
     assert calculator.get_potential_energy(exchanged) != pytest.approx(energy)
 
 
+def test_another_element_after_a_refused_geometry(atoms):
+    """The neighbour list is still that of the first atoms; to 1e-10, as a fresh one has the pairs in other order."""
+    calculator = QNEP(random_model("Na F", seed=6))
+    calculator.get_forces(atoms)
+    coincident = atoms.copy()
+    coincident.positions[1] = coincident.positions[0]
+    with pytest.raises(ValueError, match="stand at one place"):
+        calculator.get_forces(coincident)
+    exchanged = atoms.copy()
+    exchanged.numbers[0] = 20 - exchanged.numbers[0]  # Na for F or F for Na
+    exchanged.positions += 0.01
+    fresh = QNEP(calculator.model)
+    np.testing.assert_allclose(
+        calculator.get_forces(exchanged), fresh.get_forces(exchanged), atol=1e-10
+    )
+
+
 @pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))]
 )

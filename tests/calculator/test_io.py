@@ -82,6 +82,9 @@ def test_ase_reads_the_dialect_by_name(tmp_path):
         (GPUMD_FRAME.replace("F 2", "F x"), "frame 0: not extended XYZ"),
         (GPUMD_FRAME.replace(" 36", ""), "frame 0: not extended XYZ: .* virial"),
         (GPUMD_FRAME.replace("F 2", "Xy 2"), "frame 0: not extended XYZ"),
+        (GPUMD_FRAME + "\n" + GPUMD_FRAME, "train.xyz, frame 1: .* got an empty line with text"),
+        (GPUMD_FRAME + " \n\n2\n", "train.xyz, frame 1: .* got an empty line with text"),
+        ("\n" + GPUMD_FRAME, "train.xyz, frame 0: .* got an empty line with text"),
     ],
 )
 def test_broken_files_name_the_frame(tmp_path, text, message):
@@ -89,3 +92,12 @@ def test_broken_files_name_the_frame(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_frames(path)
+
+
+@pytest.mark.parametrize("end", ["", "\n", " \n\n\t"])
+def test_an_empty_end_is_no_frame(tmp_path, end):
+    path = tmp_path / "train.xyz"
+    path.write_text(GPUMD_FRAME * 2 + end)
+    assert len(read_frames(path)) == 2
+    path.write_text(end)
+    assert read_frames(path) == []

@@ -130,3 +130,19 @@ def test_impossible_geometry_is_refused(positions, cell, text):
 def test_impossible_settings_are_refused(cutoff, skin):
     with pytest.raises(ValueError, match="of a neighbour list must"):
         VerletList(cutoff, skin)
+
+
+def test_a_refused_geometry_leaves_the_list_whole(generator):
+    """The pairs are those of the geometry before, for which the list still holds."""
+    cell, pbc = CELLS["triclinic"], np.ones(3, bool)
+    positions = generator.uniform(size=(12, 3)) @ cell
+    neighbors = VerletList(cutoff=3.5, skin=0.8)
+    neighbors.update(positions, cell, pbc)
+    before = distances_of(neighbors, positions, cell, 3.5)
+    coincident = positions.copy()
+    coincident[0] = coincident[1]
+    with pytest.raises(ValueError, match="stand at one place"):
+        neighbors.update(coincident, cell, pbc)
+    assert not neighbors.update(positions, cell, pbc)
+    assert len(neighbors.first) == len(neighbors.second) == len(neighbors.shifts)
+    np.testing.assert_array_equal(distances_of(neighbors, positions, cell, 3.5), before)

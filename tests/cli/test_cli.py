@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import ase.io
@@ -15,6 +16,9 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from qnep import QNEP, Model, cli, random_model, read_frames
+from qnep.doctor import PYTHON_PARTS
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -142,11 +146,44 @@ def test_eval_takes_the_total_charge_of_a_frame(model_path, tmp_path):
     assert sums == pytest.approx([1.5, 0.0], abs=1e-6)
 
 
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_eval_of_no_structures_replaces_nothing(model_path, tmp_path, text, capsys):
+    empty, output = tmp_path / "empty.xyz", tmp_path / "out.xyz"
+    empty.write_text(text)
+    output.write_text("of yesterday")
+    assert cli.main(["eval", str(model_path), str(empty), "-o", str(output)]) == 2
+    assert capsys.readouterr().err == f"qnep: error: {empty}: no structures in the file\n"
+    assert output.read_text() == "of yesterday"
+    assert {path.name for path in tmp_path.iterdir()} == {"nep.txt", "empty.xyz", "out.xyz"}
+
+
+@pytest.mark.parametrize("charge", ["abc", np.array([1, 2]), np.nan])
+def test_eval_names_the_frame_of_a_wrong_charge(model_path, tmp_path, charge, capsys):
+    frames = [bulk("NaF", "rocksalt", a=4.7) for _ in range(2)]
+    frames[1].info["charge"] = charge
+    ase.io.write(tmp_path / "charged.xyz", frames, format="extxyz")
+    assert cli.main(["eval", str(model_path), str(tmp_path / "charged.xyz")]) == 2
+    assert re.search(r"charged\.xyz, frame 1: .*charge must be", capsys.readouterr().err)
+
+
 def test_doctor(capsys):
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "instruction sets: sse2" in text or "instruction sets: generic" in text
     assert re.search(r"matplotlib +\d", text)
+
+
+def test_every_extra_is_told_of():
+    """By `qnep doctor`, which leaves out those for work on qnep itself, and by the page about the installation."""
+    extras = set(metadata("qnep").get_all("Provides-Extra")) - {"lint", "docs"}
+    assert {extra for _, _, extra in PYTHON_PARTS} == extras - {"all", "test"}
+    page = (DOCS / "install.md").read_text()
+    assert {extra for extra in extras if f"| `{extra}` |" not in page} == set()
+
+
+def test_every_command_has_its_place_in_the_documentation():
+    page = (DOCS / "command_line.md").read_text()
+    assert [name for name in cli.COMMANDS if f"`qnep {name}" not in page] == []
 
 
 @pytest.mark.parametrize(

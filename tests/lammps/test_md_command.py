@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -114,6 +115,81 @@ def test_killed_run_goes_on(structure, tmp_path):
     assert steps_of(folder / "trajectory.lammpstrj") == expected
     np.testing.assert_array_equal(np.loadtxt(folder / "deviation.txt")[:, 0], expected)
     assert main(["md", "--resume"]) == 0  # nothing left to do
+    assert steps_of(folder / "trajectory.lammpstrj") == expected
+    np.testing.assert_array_equal(np.loadtxt(folder / "deviation.txt")[:, 0], expected)
+
+
+RAMP = ["--ensemble", "nvt", "--temperature", "100", "--final-temperature", "900"]
+
+
+def test_a_resumed_ramp_goes_on_where_it_was(structure, tmp_path):
+    """Halfway through heating; equal to 1e-6 as only rounding differs, atoms stand in another order."""
+    arguments = ["md", "start.extxyz", "nep.txt", *OPTIONS, *RAMP, "--steps", "200"]
+    assert main([*arguments, "--restart-interval", "100"]) == 0
+    folder = tmp_path / "md"
+    (folder / "restart.200").unlink()
+    assert main(["md", "--resume"]) == 0
+    whole, resumed = (read_thermo(folder / name) for name in ("log.lammps.1", "log.lammps"))
+    assert resumed["Step"] == whole["Step"][10:] == list(range(100, 201, 10))
+    np.testing.assert_allclose(resumed["Temp"], whole["Temp"][10:], rtol=1e-6)
+
+
+def test_more_steps_extend_a_run(structure, tmp_path, capsys):
+    """A finished run, then twice as many steps: every frame once, and nothing else has changed."""
+    folder = tmp_path / "md"
+    assert main(["md", "start.extxyz", "nep.txt", *OPTIONS, "--steps", "40"]) == 0
+    settings = json.loads((folder / "md.json").read_text())
+    assert main(["md", "--resume", "--steps", "80", "--temperature", "100"]) == 0
+    assert steps_of(folder / "trajectory.lammpstrj") == list(range(0, 81, 10))
+    assert json.loads((folder / "md.json").read_text()) == settings | {"n_steps": 80}
+    assert "run 80 upto" in (folder / "in.md").read_text()
+    capsys.readouterr()
+    assert main(["md", "--resume", "--steps", "80"]) == 0
+    assert "finished: 80 steps" in capsys.readouterr().out
+
+
+def test_more_steps_before_the_first_restart_file(structure, tmp_path):
+    arguments = ["md", "start.extxyz", "nep.txt", *OPTIONS, "--steps", "10"]
+    assert main([*arguments, "--write-only"]) == 0
+    assert main(["md", "--resume", "--steps", "20"]) == 0
+    assert steps_of(tmp_path / "md" / "trajectory.lammpstrj") == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--temperature", "350"], "--temperature: .* wanted 100.0 as in md/md.json, got 350.0"),
+        (["--final-temperature", "400"], "--final-temperature: .* wanted 900.0 .* got 400.0"),
+        (["--ensemble", "npt"], "--ensemble: .* wanted nvt .* got npt"),
+        (["--anisotropic"], "--anisotropic: .* wanted False .* got True"),
+        (["--keep-velocities"], "--keep-velocities: .* wanted False .* got True"),
+        (["--slab", "3"], "--slab: .* wanted None .* got 3.0"),
+        (["--charge", "1"], "--charge: .* wanted 0.0 .* got 1.0"),
+        (["--kspace", "ewald 1e-5"], "--kspace: .* wanted pppm 1e-5 .* got ewald 1e-5"),
+        (["--precision", "single"], "--precision: .* wanted double .* got single"),
+        (["--restart-interval", "5"], "--restart-interval: .* wanted 20 .* got 5"),
+        (["--steps", "50"], "--steps: the run in md has 100, more are possible, got 50"),
+        (["--steps", "200"], "--steps: .* would change the ramp that it has begun, got 200"),
+        (["start.extxyz", "nep.txt"], "structure and models from md, leave out start.extxyz nep"),
+    ],
+)
+def test_a_resumed_run_keeps_its_settings(arguments, message, structure, tmp_path, capsys):
+    """Options that agree with the run may be repeated, others are named with both values; nothing is written."""
+    start = ["md", "start.extxyz", "nep.txt", *OPTIONS, *RAMP, "--steps", "100", "--write-only"]
+    assert main(start) == 0
+    texts = {path.name: path.read_text() for path in (tmp_path / "md").iterdir()}
+    assert main(["md", "--resume", "--write-only", *OPTIONS, *RAMP, "--steps", "100"]) == 0
+    assert main(["md", "--resume", *arguments]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert {path.name: path.read_text() for path in (tmp_path / "md").iterdir()} == texts
+
+
+def test_settings_of_another_program_are_refused(structure, tmp_path, capsys):
+    (tmp_path / "md").mkdir()
+    for text in ('{"models": [], "elements": [], "colour": 1}', "[]", "{"):
+        (tmp_path / "md" / "md.json").write_text(text)
+        assert main(["md", "--resume"]) == 2
+        assert "md/md.json: wanted the settings of a run" in capsys.readouterr().err
 
 
 def test_a_run_is_not_overwritten(structure, capsys):
@@ -158,6 +234,16 @@ def test_input_of_a_resumed_run_reads_the_restart_file():
     assert "read_restart restart.60" in text
     assert "velocity" not in text
     assert "run 100 upto" in text
+    assert "run 100 upto start 0" in text  # of a ramp
+
+
+def test_keywords_of_the_pair_style():
+    settings = MDSettings(
+        models=("nep.txt",), elements=("Na",), slab=3.0, charge=-1.0, precision="single"
+    )
+    words = "pair_style qnep kspace pppm 1e-5 slab 3 charge -1 precision single\n"
+    assert words in md_input(settings)
+    assert "boundary p p f" in md_input(settings)
 
 
 def test_cut_trajectory_keeps_whole_older_frames(tmp_path):

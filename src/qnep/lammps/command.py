@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from qnep.lammps.md_input import MDSettings, elements_in_order
 
 if TYPE_CHECKING:
-    from qnep.lammps.md_input import MDSettings
     from qnep.model import Model
+
+OPTION_OF_SETTING = {
+    "n_steps": "steps",
+    "is_anisotropic": "anisotropic",
+    "keeps_velocities": "keep-velocities",
+}
+"""Options of the command line that are not called as their setting is."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +41,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--folder", type=Path, default=Path("md"), help="folder of the run (default: md)"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last restart file in the folder"
+        "--resume",
+        action="store_true",
+        help="go on from the last restart file in the folder, with its settings; a larger --steps extends the run",
     )
     parser.add_argument("--write-only", action="store_true", help="write the input and stop")
     _add_physics(parser)
@@ -41,35 +52,42 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_physics(parser: argparse.ArgumentParser) -> None:
+    """Add the options of physics; they have no defaults here, so that --resume knows which of them were given."""
     group = parser.add_argument_group("physics")
-    group.add_argument("--ensemble", choices=("nve", "nvt", "npt"), default="nvt")
-    group.add_argument("--temperature", type=float, default=300.0)
+    group.add_argument("--ensemble", choices=("nve", "nvt", "npt"))
+    group.add_argument("--temperature", type=float)
     group.add_argument(
         "--final-temperature", type=float, help="heat or cool linearly to this temperature"
     )
-    group.add_argument("--pressure", type=float, default=1.0)
+    group.add_argument("--pressure", type=float)
     group.add_argument(
-        "--anisotropic", action="store_true", help="npt: the three box lengths change independently"
+        "--anisotropic",
+        dest="is_anisotropic",
+        action="store_const",
+        const=True,
+        help="npt: the three box lengths change independently",
     )
-    group.add_argument("--timestep", type=float, default=0.5)
-    group.add_argument("--steps", type=int, default=10_000)
-    group.add_argument("--seed", type=int, default=1, help="of the start velocities")
+    group.add_argument("--timestep", type=float)
+    group.add_argument("--steps", dest="n_steps", metavar="STEPS", type=int)
+    group.add_argument("--seed", type=int, help="of the start velocities")
     group.add_argument(
-        "--keep-velocities", action="store_true", help="start with the velocities of the structure"
+        "--keep-velocities",
+        dest="keeps_velocities",
+        action="store_const",
+        const=True,
+        help="start with the velocities of the structure",
     )
     group.add_argument(
         "--slab", type=float, metavar="FACTOR", help="not periodic in z, with slab correction"
     )
-    group.add_argument("--charge", type=float, default=0.0, help="total charge, e")
+    group.add_argument("--charge", type=float, help="total charge, e")
     group.add_argument(
         "--kspace",
-        default="pppm 1e-5",
-        help="as the keyword of pair_style qnep (default: pppm 1e-5)",
+        help=f"as the keyword of pair_style qnep (default: {MDSettings.kspace})",
     )
     group.add_argument(
         "--precision",
         choices=("double", "single"),
-        default="double",
         help="as the keyword of pair_style qnep; single is faster",
     )
 
@@ -78,12 +96,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running and output")
     group.add_argument("--ranks", type=int, default=1, help="MPI ranks")
     group.add_argument("--threads", type=int, default=1, help="threads per rank")
-    group.add_argument("--thermo-interval", type=int, default=100)
-    group.add_argument("--trajectory-interval", type=int, default=100)
-    group.add_argument("--restart-interval", type=int, default=1000)
-    group.add_argument(
-        "--deviation-interval", type=int, default=0, help="committee: steps between deviations"
-    )
+    group.add_argument("--thermo-interval", type=int)
+    group.add_argument("--trajectory-interval", type=int)
+    group.add_argument("--restart-interval", type=int)
+    group.add_argument("--deviation-interval", type=int, help="committee: steps between deviations")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,17 +107,13 @@ def run(options: argparse.Namespace) -> int:
     from qnep.lammps import md_run
 
     folder = options.folder
-    step = None
-    if options.resume:
-        settings, step = md_run.prepare_resume(folder)
-    else:
-        settings = _prepare(options)
+    settings, step = _resume(options) if options.resume else (_prepare(options), None)
+    if step is not None and step >= settings.n_steps:
+        print(f"{folder} is finished: {settings.n_steps} steps")
+        return 0
     name = md_run.INPUT_FILE if step is None else md_run.RESUMED_INPUT_FILE
     if options.write_only:
         print(f"wrote {folder / name}")
-        return 0
-    if step is not None and step >= settings.n_steps:
-        print(f"{folder} is finished: {settings.n_steps} steps")
         return 0
     try:
         _run_with_progress(folder, name, options, settings.n_steps, step or 0)
@@ -112,9 +124,38 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _resume(options: argparse.Namespace) -> tuple[MDSettings, int | None]:
+    from qnep.lammps.md_run import SETTINGS_FILE, prepare_resume, read_settings
+
+    folder = options.folder
+    if options.structure is not None:
+        raise ValueError(
+            f"--resume takes structure and models from {folder}, leave out "
+            f"{' '.join([options.structure, *options.models])}"
+        )
+    stored = read_settings(folder)
+    given = _given_settings(options)
+    n_steps = given.pop("n_steps", None)
+    for name, value in given.items():
+        if value != getattr(stored, name):
+            option = OPTION_OF_SETTING.get(name, name.replace("_", "-"))
+            raise ValueError(
+                f"--{option}: a resumed run keeps its settings, wanted {getattr(stored, name)} as in "
+                f"{folder / SETTINGS_FILE}, got {value}"
+            )
+    return prepare_resume(folder, n_steps)
+
+
+def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that stand in the command line; models are arguments and not among them."""
+    names = {field.name for field in fields(MDSettings)} - {"models"}
+    return {
+        name: value for name, value in vars(options).items() if name in names and value is not None
+    }
+
+
 def _prepare(options: argparse.Namespace) -> MDSettings:
     from qnep.io import read_frames
-    from qnep.lammps.md_input import MDSettings, elements_in_order
     from qnep.lammps.md_run import prepare_folder
     from qnep.model import Model
 
@@ -128,23 +169,7 @@ def _prepare(options: argparse.Namespace) -> MDSettings:
     for path in options.models:
         _check_elements(elements, Model.read(path), path)
     settings = MDSettings(
-        models=tuple(options.models),
-        elements=elements,
-        ensemble=options.ensemble,
-        temperature=options.temperature,
-        final_temperature=options.final_temperature,
-        pressure=options.pressure,
-        is_anisotropic=options.anisotropic,
-        timestep=options.timestep,
-        n_steps=options.steps,
-        thermo_interval=options.thermo_interval,
-        trajectory_interval=options.trajectory_interval,
-        restart_interval=options.restart_interval,
-        deviation_interval=options.deviation_interval,
-        seed=options.seed,
-        keeps_velocities=options.keep_velocities,
-        is_slab=options.slab is not None,
-        pair_keywords=_pair_keywords(options),
+        models=tuple(options.models), elements=elements, **_given_settings(options)
     )
     prepare_folder(options.folder, atoms, settings)
     return settings
@@ -156,17 +181,6 @@ def _check_elements(elements: tuple[str, ...], model: Model, path: str) -> None:
         raise ValueError(
             f"{path}: wanted a model with {' '.join(elements)}, got {' '.join(model.elements)}"
         )
-
-
-def _pair_keywords(options: argparse.Namespace) -> str:
-    words = [f"kspace {options.kspace}"]
-    if options.slab is not None:
-        words.append(f"slab {options.slab:g}")
-    if options.charge:
-        words.append(f"charge {options.charge:g}")
-    if options.precision != "double":
-        words.append(f"precision {options.precision}")
-    return " ".join(words)
 
 
 def _run_with_progress(

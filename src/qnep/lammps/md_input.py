@@ -18,7 +18,10 @@ PICOSECONDS_PER_FEMTOSECOND = 1e-3
 
 @dataclass(frozen=True)
 class MDSettings:
-    """What a run does; times in fs, temperatures in K, pressure in bar.
+    """What a run does; times in fs, temperatures in K, pressure in bar, total charge in e.
+
+    ``slab``, ``charge``, ``kspace`` and ``precision`` are keywords of ``pair_style qnep``; without ``slab`` the cell is
+    periodic in z.
 
     Raises
     ------
@@ -40,8 +43,10 @@ class MDSettings:
     deviation_interval: int = 0
     seed: int = 1
     keeps_velocities: bool = False
-    is_slab: bool = False
-    pair_keywords: str = ""
+    slab: float | None = None
+    charge: float = 0.0
+    kspace: str = "pppm 1e-5"
+    precision: str = "double"
 
     def __post_init__(self) -> None:
         if self.ensemble not in ("nve", "nvt", "npt"):
@@ -67,6 +72,15 @@ class MDSettings:
         if self.deviation_interval and len(self.models) < 2:
             raise ValueError("a deviation needs at least two models, got one")
 
+    @property
+    def is_slab(self) -> bool:
+        return self.slab is not None
+
+    @property
+    def has_ramp(self) -> bool:
+        """Whether the temperature of the thermostat changes from the first step to the last."""
+        return self.ensemble != "nve" and self.final_temperature not in (None, self.temperature)
+
 
 def md_input(settings: MDSettings, restart_step: int | None = None) -> str:
     """Return the text of a LAMMPS input.
@@ -82,7 +96,8 @@ def md_input(settings: MDSettings, restart_step: int | None = None) -> str:
         _potential(settings, is_resumed=restart_step is not None),
         _dynamics(settings, has_velocities=restart_step is not None or settings.keeps_velocities),
         _output(settings, is_resumed=restart_step is not None),
-        f"run {settings.n_steps} upto\nwrite_data {FINAL_FILE}\n",
+        # `start 0`: else a ramp would begin again with every resumed run
+        f"run {settings.n_steps} upto start 0\nwrite_data {FINAL_FILE}\n",
     ]
     return "\n".join(sections)
 
@@ -109,7 +124,7 @@ def _start(settings: MDSettings, restart_step: int | None) -> str:
 
 
 def _potential(settings: MDSettings, is_resumed: bool) -> str:
-    style = " ".join(["pair_style qnep", settings.pair_keywords]).strip()
+    style = f"pair_style qnep {_pair_keywords(settings)}"
     if settings.deviation_interval:
         style += f" deviation {DEVIATION_FILE} {settings.deviation_interval}"
         style += " deviation_append yes" if is_resumed else ""
@@ -120,6 +135,17 @@ def _potential(settings: MDSettings, is_resumed: bool) -> str:
         "neighbor 1.0 bin     # skin, Å\n"
         "neigh_modify every 1 delay 0 check yes\n"
     )
+
+
+def _pair_keywords(settings: MDSettings) -> str:
+    words = [f"kspace {settings.kspace}"]
+    if settings.slab is not None:
+        words.append(f"slab {settings.slab:g}")
+    if settings.charge:
+        words.append(f"charge {settings.charge:g}")
+    if settings.precision != "double":
+        words.append(f"precision {settings.precision}")
+    return " ".join(words)
 
 
 def _dynamics(settings: MDSettings, has_velocities: bool) -> str:

@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ase import Atoms
 from ase.io.lammpsdata import write_lammps_data
 
+from qnep.files import write_atomically
 from qnep.lammps.md_input import (
     DATA_FILE,
     DEVIATION_FILE,
@@ -65,8 +66,13 @@ def prepare_folder(folder: Path, atoms: Atoms, settings: MDSettings) -> None:
         atom_style="charge",
         units="metal",
     )
-    (folder / INPUT_FILE).write_text(md_input(settings))
-    (folder / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    _write_settings(folder, settings)
+
+
+def _write_settings(folder: Path, settings: MDSettings) -> None:
+    """Write the input and then the settings, which say that there is a run in the folder."""
+    write_atomically(folder / INPUT_FILE, md_input(settings))
+    write_atomically(folder / SETTINGS_FILE, json.dumps(asdict(settings), indent=2) + "\n")
 
 
 def local_models(settings: MDSettings) -> MDSettings:
@@ -83,14 +89,20 @@ def read_settings(folder: Path) -> MDSettings:
     Raises
     ------
     FileNotFoundError : there is no run in the folder.
+    ValueError : what is there are not the settings of a run.
     """
     path = folder / SETTINGS_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no run to resume in this folder")
-    values = json.loads(path.read_text())
-    return MDSettings(
-        **{**values, "models": tuple(values["models"]), "elements": tuple(values["elements"])}
-    )
+    try:
+        values = json.loads(path.read_text())
+        return MDSettings(
+            **{**values, "models": tuple(values["models"]), "elements": tuple(values["elements"])}
+        )
+    except (TypeError, KeyError, ValueError) as failure:
+        raise ValueError(
+            f"{path}: wanted the settings of a run of this qnep: {failure}"
+        ) from failure
 
 
 def complete_restarts(folder: Path) -> list[int]:
@@ -109,24 +121,52 @@ def _is_complete(path: Path) -> bool:
     return len(content) > 2 * RESTART_MARK_LENGTH and content.endswith(mark)
 
 
-def prepare_resume(folder: Path) -> tuple[MDSettings, int | None]:
-    """Write the input that goes on from the last complete restart file.
+def prepare_resume(folder: Path, n_steps: int | None = None) -> tuple[MDSettings, int | None]:
+    """Write the input that goes on from the last complete restart file, unless the run has reached its end.
 
     What the killed run wrote after that step is cut off the trajectory and the deviation file.
+
+    Parameters
+    ----------
+    n_steps : of the whole run, which may be longer now; None: as many as before.
 
     Returns
     -------
     The settings, and the step to go on from: None if there is no restart file and the run starts anew.
+
+    Raises
+    ------
+    FileNotFoundError : there is no run in the folder.
+    ValueError : fewer steps than before, or more for a run with a temperature ramp.
     """
     settings = read_settings(folder)
+    if n_steps not in (None, settings.n_steps):
+        settings = _extend(folder, settings, n_steps)
     steps = complete_restarts(folder)
     if not steps:
         return settings, None
     step = steps[-1]
+    if step >= settings.n_steps:
+        return settings, step
     cut_trajectory(folder / TRAJECTORY_FILE, step)
     cut_table(folder / DEVIATION_FILE, step)
     (folder / RESUMED_INPUT_FILE).write_text(md_input(settings, restart_step=step))
     return settings, step
+
+
+def _extend(folder: Path, settings: MDSettings, n_steps: int) -> MDSettings:
+    if n_steps < settings.n_steps:
+        raise ValueError(
+            f"--steps: the run in {folder} has {settings.n_steps}, more are possible, got {n_steps}"
+        )
+    if settings.has_ramp:
+        raise ValueError(
+            f"--steps: the run in {folder} changes its temperature over {settings.n_steps} steps, another number "
+            f"would change the ramp that it has begun, got {n_steps}"
+        )
+    settings = replace(settings, n_steps=n_steps)
+    _write_settings(folder, settings)
+    return settings
 
 
 def cut_trajectory(path: Path, step: int) -> None:
