@@ -1,5 +1,7 @@
 """Perfect, molten and half-molten NaF, nuclei of known size and turn, and what must not be taken for NaF."""
 
+import pickle
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from qnep.analysis import Frame
 from qnep.analysis.bonds import neighbor_pairs
-from qnep.analysis.crystals import NAF, SODIUM, Lattice, find_crystals
+from qnep.analysis.crystals import NAF, SODIUM, CrystalAnalysis, Lattice, find_crystals
 
 pytest.importorskip("ovito")
 
@@ -135,3 +137,22 @@ def test_two_nuclei_and_salt_that_is_none():
 def test_unknown_lattices(text):
     with pytest.raises(ValueError, match=r"lattice must be|element\(s\)"):
         Lattice.parse(text)
+
+
+def test_history_does_not_hold_the_atoms_of_all_frames():
+    """216 crystalline ions, 64, 216: sizes of every frame, atoms of the last, a state that hardly grows."""
+    large, small = naf(3), naf(2)
+    frames = [Frame.from_ase(atoms, k, 5.0 * k) for k, atoms in enumerate([large, small, large])]
+    analysis = CrystalAnalysis([NAF, SODIUM])
+    sizes = []
+    for frame in frames:
+        analysis.add(frame)
+        sizes.append(len(pickle.dumps(analysis)))
+    history = analysis.result()["NaF"]
+    assert history.times == [0.0, 5.0, 10.0]
+    assert history.largest == [216, 64, 216]
+    assert history.fraction == [1.0, 1.0, 1.0]
+    assert history.n_atoms == [216, 64, 216]
+    assert [one.size for one in history.last.nuclei] == [216]
+    assert analysis.result()["Na"].largest == [0, 0, 0]
+    assert sizes[2] - sizes[0] < 500  # bytes; the indices of one frame take 1728

@@ -129,6 +129,64 @@ def test_anode_by_range():
     assert analysis.result()[0].n_deposited == 1
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(-20.0, -10.0), (40.0, 50.0), (110.0, 120.0), (-25.0, 45.0)]
+)
+def test_anode_of_a_box_that_begins_elsewhere(low, high):
+    """Na at -15, 0, 20 and 35 Å of a periodic box of 60 Å: the range may be given around any image."""
+    heights_given = np.array([-15.0, 0.0, 20.0, 35.0])
+    atoms = Atoms(
+        "Na4", [[1.0, 5.0 * k, z] for k, z in enumerate(heights_given)], cell=[20.0, 20.0, 60.0]
+    )
+    images = heights_given + 60.0 * np.arange(-3, 4)[:, None]
+    for pbc, there in ((True, images), (False, heights_given[None])):
+        atoms.pbc = [True, True, pbc]
+        analysis = DepositionAnalysis(anode_range=(low, high))
+        analysis.add(Frame.from_ase(atoms))
+        expected = ((there >= low) & (there <= high)).any(axis=0).sum()
+        assert analysis.result()[0].n_deposited == expected
+
+
+def make_slab_at_the_bottom(is_periodic, lift=0.0):
+    """Na metal at 0 to 17 Å of a cell of 60 Å, NaF on it, DME and NaPF6 around 45 Å, lifted."""
+    atoms = make_interface()
+    atoms.positions[atoms.positions[:, 2] > 40.0, 2] += lift
+    atoms.set_cell([EDGE, EDGE, 60.0])
+    atoms.pbc = [True, True, is_periodic]
+    return atoms
+
+
+def test_open_cell_has_the_layers_of_a_periodic_one():
+    """The electrolyte lies more than half the cell above the metal's middle: only a periodic cell has it below too."""
+    closed, opened = LayerAnalysis(), LayerAnalysis()
+    closed.add(Frame.from_ase(make_slab_at_the_bottom(True)))
+    opened.add(Frame.from_ase(make_slab_at_the_bottom(False)))
+    closed, opened = closed.result(), opened.result()
+    wrapped = (opened.profiles.z + 30.0) % 60.0 - 30.0
+    for one in Material:
+        assert opened.thickness[one] == pytest.approx(closed.thickness[one], abs=1e-6)
+        expected = np.interp(wrapped, closed.profiles.z, closed.profiles.density[one])
+        assert opened.profiles.density[one] == pytest.approx(expected, abs=1e-9)
+    assert opened.thickness[Material.ELECTROLYTE][0] > 3.0
+    assert opened.roughness == pytest.approx(closed.roughness)
+
+
+def test_open_profiles_of_frames_that_reach_differently():
+    """The electrolyte is lifted by 10 Å, out of the cell: the mean holds all atoms, half of them at each place."""
+    analysis = LayerAnalysis(bin_width=0.5)
+    frames = [Frame.from_ase(make_slab_at_the_bottom(False, lift)) for lift in (10.0, 0.0)]
+    for frame in frames:
+        analysis.add(frame)
+    profiles = analysis.result().profiles
+    assert np.diff(profiles.z) == pytest.approx(0.5)
+    n_atoms = {symbol: y.sum() * 0.5 * EDGE**2 for symbol, y in profiles.composition.items()}
+    symbols = frames[0].to_ase().symbols
+    assert n_atoms == pytest.approx({one: (symbols == one).sum() for one in set(symbols)})
+    p_profile = profiles.composition["P"]
+    assert p_profile[p_profile > 0] * 0.5 * EDGE**2 == pytest.approx([0.5, 0.5])
+    assert np.diff(profiles.z[p_profile > 0]) == pytest.approx(10.0)
+
+
 def test_bad_input():
     frame = Frame.from_ase(Atoms("OH2", [[0, 0, 0], [0, 0, 1], [0, 1, 0]]))
     with pytest.raises(ValueError, match="profiles need a box"):

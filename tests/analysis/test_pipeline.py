@@ -8,6 +8,7 @@ from pathlib import Path
 
 import networkx
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 from scripted import Stage, embed
@@ -125,6 +126,61 @@ def test_stopped_analysis_goes_on_where_it_was(reactive, tmp_path):
     assert seen == list(range(21, 40))
     assert json.dumps(findings.charts, default=vars) == json.dumps(whole.charts, default=vars)
     assert findings.tables == whole.tables
+
+
+TWO_ATOMS = """ITEM: TIMESTEP
+{}
+ITEM: NUMBER OF ATOMS
+2
+ITEM: BOX BOUNDS pp pp pp
+0 9
+0 9
+0 9
+ITEM: ATOMS id type x y z
+1 1 1 1 1
+2 2 5 5 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "old", "new"),
+    [
+        ("--timestep", "0.5", "1.0"),
+        ("--interval", "5", "50"),
+        ("--elements", "H,O", "C,F"),
+        ("--topology", "old.xyz", "new.xyz"),
+        ("--stop", "7", "8"),
+    ],
+)
+def test_analysis_read_differently_begins_anew(tmp_path, monkeypatch, option, old, new):
+    """Stopped after frame 3 and called again with another option: nothing is left of the first call."""
+    monkeypatch.chdir(tmp_path)
+    for name, symbols in (("old.xyz", "HO"), ("new.xyz", "CF")):
+        write(name, Atoms(symbols, cell=[9.0] * 3, pbc=True), format="extxyz")
+    Path("run.lammpsdump").write_text("".join(TWO_ATOMS.format(100 * k) for k in range(8)))
+    given = {"--timestep": "0.5", "--elements": "H,O", option: old}
+    if option == "--topology":
+        pytest.importorskip("MDAnalysis")
+        given = {option: old}
+
+    def analyse(options, folder):
+        words = [word for pair in options.items() for word in pair]
+        more = ["--only", "species", "--figures", "none", "--lifetime", "0", "-o", folder]
+        assert main(["analyse", "run.lammpsdump", *words, *more]) == 0
+        return json.loads((tmp_path / folder / "findings.json").read_text())
+
+    save = Checkpoint.save_if_due
+
+    def save_and_stop(checkpoint, pipeline, _seconds):
+        save(checkpoint, pipeline, 0.0)
+        if pipeline.n_frames == 4:
+            raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Checkpoint, "save_if_due", save_and_stop)
+        analyse(given, "out")
+    assert Path("out/checkpoint.pickle").exists()
+    assert analyse(given | {option: new}, "out") == analyse(given | {option: new}, "whole")
 
 
 def test_unreadable_checkpoint_is_no_obstacle(tmp_path, caplog):

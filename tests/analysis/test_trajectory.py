@@ -149,8 +149,9 @@ def test_cut_xtc_gives_whole_frames(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with mda.Writer(str(path), n_atoms=100) as writer:
-            for _ in range(3):
+            for k in range(3):
                 universe.atoms.positions = 30 * rng.random((100, 3))
+                universe.trajectory.ts.time = float(k)
                 writer.write(universe.atoms)
     path.write_bytes(path.read_bytes()[:-100])
     write(tmp_path / "first.xyz", Atoms("O100", cell=[30] * 3, pbc=True), format="extxyz")
@@ -262,3 +263,62 @@ def test_molecule_without_a_box(tmp_path):
     (frame,) = open_trajectory(path)
     assert not frame.pbc.any()
     assert frame.volume == 0.0
+
+
+def set_steps(text, steps):
+    """Give the frames of a dump other steps than 0, 100, 200, ..."""
+    frames = text.split("ITEM: TIMESTEP\n")[1:]
+    return "".join(
+        f"ITEM: TIMESTEP\n{step}\n{frame.partition(chr(10))[2]}"
+        for step, frame in zip(steps, frames, strict=True)
+    )
+
+
+@pytest.mark.parametrize("steps", [[0, 100, 0, 100], [0, 100, 100, 200]])
+def test_time_that_does_not_increase_ends_the_trajectory(tmp_path, steps):
+    """Steps set back to 0, and two different frames at one step: the frames before are kept."""
+    path = write_text(tmp_path / "a.dump", set_steps(dump_text(make_images()), steps))
+    frames = iter(open_trajectory(path, timestep_fs=0.5))
+    assert [next(frames).time_fs for _ in range(2)] == [0.0, 50.0]
+    with pytest.raises(TrajectoryError, match=rf"frame 2: its time, {steps[2] // 2} fs, does not"):
+        next(frames)
+
+
+def test_frames_without_times_and_with_an_interval_need_no_order(tmp_path):
+    path = write_text(tmp_path / "a.dump", set_steps(dump_text(make_images()), [0, 100, 0, 100]))
+    assert [frame.time_fs for frame in open_trajectory(path)] == [None] * 4
+    frames = open_trajectory(path, timestep_fs=0.5, frame_interval_fs=2.0)
+    assert [frame.time_fs for frame in frames] == [0.0, 2.0, 4.0, 6.0]
+
+
+def test_frame_that_a_restart_repeats_is_left_out(tmp_path):
+    """The last frame of one run and the first of the next, in which LAMMPS wrapped the atoms."""
+    images = make_images(3)
+    again = images[1].copy()
+    again.positions[0] += images[1].cell[0] - images[1].cell[1]
+    text = dump_text([images[0], images[1], again, images[2]])
+    path = write_text(tmp_path / "a.dump", set_steps(text, [0, 100, 100, 200]))
+    frames = list(open_trajectory(path, timestep_fs=0.5))
+    assert [frame.time_fs for frame in frames] == [0.0, 50.0, 100.0]
+    check(frames, images, shift=[0.5, -1.0, 2.0])
+
+
+def test_some_frames_without_time(tmp_path):
+    """Frame numbers would be taken for femtoseconds."""
+    with_time = ONE_ATOM.replace("pbc", "Time=50 pbc")
+    path = write_text(tmp_path / "a.xyz", with_time + "H 0 0 0\n" + ONE_ATOM + "H 0 0 0\n")
+    with pytest.raises(TrajectoryError, match="no time: give the time between frames"):
+        list(open_trajectory(path))
+
+
+def test_reading_goes_on_after_a_frame(tmp_path):
+    """What comes is compared with the frame before; nothing more to come is no error then."""
+    images = make_images()
+    path = write_text(tmp_path / "a.dump", dump_text(images))
+    before = list(open_trajectory(path, timestep_fs=0.5))
+    for start in (2, N_FRAMES):
+        rest = open_trajectory(path, timestep_fs=0.5, start=start, previous=before[start - 1])
+        assert [frame.index for frame in rest] == list(range(start, N_FRAMES))
+    late = open_trajectory(path, timestep_fs=0.5, start=1, previous=before[3])
+    with pytest.raises(TrajectoryError, match="does not come after the 150 fs of frame 3"):
+        list(late)

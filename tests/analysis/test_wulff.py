@@ -1,5 +1,6 @@
 """Surface energies with a closed form, the ideal cube, polar facets, and crystals of known shape."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,6 +211,86 @@ def test_command(tmp_path, capsys, monkeypatch):
         "slab_convergence.csv",
     ):
         assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+def wulff_arguments(folder, *more):
+    return [
+        "wulff", "--calculator", "lattice_bonds:LatticeBonds", "-a", str(EDGE), "--facets", "100",
+        "--unrelaxed", "-o", str(folder / "out"), *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--trajectory", "nothing.xyz"], "no such trajectory: nothing.xyz"),
+        (["--trajectory", "types.dump"], "no elements: wanted a column 'element'"),
+        (["--trajectory", "empty.xyz"], "no crystal of NaF in frame 0 of empty.xyz"),
+        (["--trajectory", "run.xyz", "--frame", "7"], "no whole frame from number 7"),
+        (["--trajectory", "run.xyz", "--crystal", "fcc:Al"], "fcc:Al cannot be looked for in a"),
+        (["--trajectory", "run.xyz", "--bulk", "bulk.xyz"], "--bulk with --trajectory needs --cry"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_the_calculation(
+    tmp_path, capsys, monkeypatch, naf, more, message
+):
+    from ase import Atoms
+    from ase.io import write
+
+    from qnep.analysis import wulff_command
+    from qnep.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    write("run.xyz", cube_nucleus(Rotation.identity()).to_ase(), format="extxyz")
+    write("empty.xyz", Atoms("NaF", [[0, 0, 0], [5, 5, 5]], cell=[20.0] * 3, pbc=True))
+    write("bulk.xyz", naf)
+    Path("types.dump").write_text(
+        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+        "ITEM: ATOMS id type x y z\n1 1 0 0 0\n"
+    )
+    monkeypatch.setattr(wulff_command, "surface_energies", lambda *_, **__: pytest.fail("too late"))
+    assert main(wulff_arguments(tmp_path, *more)) == 2
+    assert message in capsys.readouterr().err
+
+
+class WeakSlabs(LatticeBonds):
+    """Slabs gain by being cut: surface energies are the negative of the right ones."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] *= -1.0
+
+
+def test_surface_energies_are_kept_where_there_is_no_shape(tmp_path, capsys, monkeypatch):
+    from qnep.analysis import wulff_command
+    from qnep.cli import main
+
+    monkeypatch.setattr(wulff_command, "make_calculator", lambda _: WeakSlabs())
+    assert main(wulff_arguments(tmp_path)) == 2
+    assert "surface energies must be positive" in capsys.readouterr().err
+    with (tmp_path / "out" / "surface_energies.csv").open(encoding="utf-8") as file:
+        (values,) = csv.DictReader(file)
+    assert float(values["J/m²"]) == pytest.approx(-0.5 * BOND * 4 / EDGE**2 * 16.02176634)
+    assert values["% of the shape"] == ""
+    assert (tmp_path / "out" / "slab_convergence.csv").exists()
+
+
+def test_bulk_from_a_file_is_compared_with_the_crystal_that_is_named(
+    tmp_path, capsys, monkeypatch, naf
+):
+    from ase.io import write
+
+    from qnep.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    write("run.xyz", cube_nucleus(Rotation.identity()).to_ase(), format="extxyz")
+    write("bulk.xyz", naf)
+    more = ["--trajectory", "run.xyz", "--bulk", "bulk.xyz", "--crystal", "rocksalt:Na,F"]
+    assert main(wulff_arguments(tmp_path, *more)) == 0
+    assert "overlap with the Wulff shape 0.9" in capsys.readouterr().out
+    assert (tmp_path / "out" / "comparison.csv").exists()
 
 
 @pytest.mark.parametrize("text", ["11", "abc", "1/1", "000"])

@@ -128,3 +128,68 @@ def test_missing_folder_and_empty_folder(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
     assert main(["report", str(tmp_path)]) == 0
     assert "no trajectory in this folder" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["start.dump", "trajectory.dump"], ["trajectory.dump"]),  # qnep deposit
+        (
+            ["cell.extxyz", "state.extxyz", "trajectory.extxyz"],
+            ["trajectory.extxyz"],
+        ),  # qnep electrode
+        (["start.dump"], ["start.dump"]),
+        (["run.xyz.gz"], ["run.xyz.gz"]),
+        (["run.extxyz.gz"], ["run.extxyz.gz"]),
+        (["b.xyz", "a.lammpstrj", "state.extxyz"], ["a.lammpstrj", "b.xyz"]),
+    ],
+)
+def test_trajectories_of_a_folder(tmp_path, names, found):
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in RunFolder(tmp_path).trajectories()] == found
+
+
+def test_logs_are_taken_pattern_by_pattern(tmp_path):
+    """The run's own log goes before one whose name comes first in the alphabet."""
+    for name in ("equilibration.log", "log.equilibration", "log.lammps"):
+        (tmp_path / name).write_text(LOG)
+        charts = RunFolder(tmp_path).history().charts
+        assert {chart.caption for chart in charts} == {f"From {name}."}
+
+
+FULL_LOG = """LAMMPS (22 Jul 2025)
+{units}
+{timestep}
+   Step          Temp          TotEng         Press          Volume
+         0   300           -10.5         1.0     1000
+      1000   310           -10.4         2.0     1000
+"""
+
+
+@pytest.mark.parametrize(
+    ("units", "timestep", "x_label", "last", "labels"),
+    [
+        ("units metal", "timestep 0.0005", "time / ps", 0.5, ["K", "eV", "bar", "Å³"]),
+        ("units real", "timestep 0.5 # fs", "time / ps", 0.5, ["K", "kcal/mol", "atm", "Å³"]),
+        ("units real", "timestep 0.5\ntimestep 1", "step", 1000, ["K", "kcal/mol", "atm", "Å³"]),
+        ("units lj", "timestep 0.005", "step", 1000, ["", "", "", ""]),
+        ("  Unit style    : real", "  Time step     : 2", "time / ps", 2.0,
+         ["K", "kcal/mol", "atm", "Å³"]),
+        ("", "timestep 0.0005", "time / ps", 0.5, ["K", "eV", "bar", "Å³"]),
+        ("units metal", "", "step", 1000, ["K", "eV", "bar", "Å³"]),
+    ],
+)  # fmt: skip
+def test_units_of_a_log(tmp_path, units, timestep, x_label, last, labels):
+    path = tmp_path / "log.lammps"
+    path.write_text(FULL_LOG.format(units=units, timestep=timestep))
+    charts = thermo_charts(path)
+    assert [chart.y_label for chart in charts] == labels
+    assert {chart.x_label for chart in charts} == {x_label}
+    assert charts[0].series[0].x == [0.0, last]
+
+
+def test_table_without_a_unit_has_no_empty_brackets(tmp_path):
+    path = tmp_path / "log.lammps"
+    path.write_text(FULL_LOG.format(units="units lj", timestep=""))
+    assert thermo_charts(path)[0].rows()[0] == ["step", "temperature"]

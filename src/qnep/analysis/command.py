@@ -111,10 +111,12 @@ def analyse(
     options: argparse.Namespace, settings: PipelineSettings, folder: Path
 ) -> tuple[Findings, Pipeline]:
     """Run the pipeline over the trajectory of the options, from a checkpoint if there is one."""
-    if not options.trajectory.is_file():
-        raise ValueError(f"no such trajectory: {options.trajectory}")
-    range_of_frames = (options.start, options.stop, options.stride)
-    key = fingerprint(options.trajectory, settings) + repr(range_of_frames)
+    for name in ("trajectory", "topology"):
+        path = getattr(options, name)
+        if path is not None and not path.is_file():
+            raise ValueError(f"no such {name}: {path}")
+    reading = {name: getattr(options, name) for name in _READING}
+    key = fingerprint(options.trajectory, settings, options.topology, **reading)
     checkpoint = Checkpoint(folder / "checkpoint.pickle", key)
     pipeline = None if getattr(options, "restart", False) else checkpoint.load()
     start = options.start
@@ -124,7 +126,7 @@ def analyse(
     pipeline = pipeline or Pipeline(settings)
     trajectory = open_trajectory(
         options.trajectory, options.topology, _elements(options), options.timestep, options.interval,
-        start, options.stop, options.stride,
+        start, options.stop, options.stride, pipeline.last,
     )  # fmt: skip
     with trajectory, tqdm(total=100, unit="%", desc="analyse", bar_format=_BAR) as bar:
 
@@ -138,6 +140,7 @@ def analyse(
     return findings, pipeline
 
 
+_READING = ("timestep", "interval", "elements", "start", "stop", "stride")
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 

@@ -10,7 +10,7 @@ crystalline neighbours predict.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -127,6 +127,37 @@ class CrystalState:
     def crystalline(self) -> np.ndarray:
         """Indices of all crystalline atoms."""
         return np.concatenate([np.empty(0, dtype=np.int64), *(one.atoms for one in self.nuclei)])
+
+    @property
+    def largest(self) -> int:
+        """Number of atoms of the largest crystal; 0 without any."""
+        return self.nuclei[0].size if self.nuclei else 0
+
+
+@dataclass
+class CrystalHistory:
+    """Crystals of one kind against time. Only of the last frame it knows which atoms they hold.
+
+    Parameters
+    ----------
+    times : of the frames, fs (or frame numbers).
+    n_atoms, fraction, n_amorphous, largest : as in `CrystalState`, one for each frame.
+    last : the crystals of the last frame; None before the first.
+    """
+
+    times: list[float] = field(default_factory=list)
+    n_atoms: list[int] = field(default_factory=list)
+    fraction: list[float] = field(default_factory=list)
+    n_amorphous: list[int] = field(default_factory=list)
+    largest: list[int] = field(default_factory=list)
+    last: CrystalState | None = None
+
+    def add(self, state: CrystalState) -> None:
+        """Take the crystals of the next frame."""
+        self.times.append(state.time)
+        for name in ("n_atoms", "fraction", "n_amorphous", "largest"):
+            getattr(self, name).append(getattr(state, name))
+        self.last = state
 
 
 @dataclass(frozen=True)
@@ -439,7 +470,7 @@ def _contact_shape(positions: np.ndarray, normal: int) -> tuple[float, float, fl
 
 
 class CrystalAnalysis:
-    """Crystals against time.
+    """Crystals against time, one frame at a time.
 
     Parameters
     ----------
@@ -457,14 +488,14 @@ class CrystalAnalysis:
         self.lattices = list(lattices)
         self.normal = normal
         self.cutoffs = cutoffs
-        self.states: dict[str, list[CrystalState]] = {one.name: [] for one in lattices}
+        self._histories = {one.name: CrystalHistory() for one in lattices}
 
     def add(self, frame: Frame) -> None:
         """Take the next frame."""
         for lattice in self.lattices:
             state = find_crystals(frame, lattice, self.normal, self.cutoffs)
-            self.states[lattice.name].append(state)
+            self._histories[lattice.name].add(state)
 
-    def result(self) -> dict[str, list[CrystalState]]:
-        """Return the states by name of the lattice."""
-        return self.states
+    def result(self) -> dict[str, CrystalHistory]:
+        """Return what was found, by name of the lattice."""
+        return self._histories

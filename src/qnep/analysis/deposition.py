@@ -45,9 +45,9 @@ class DepositionAnalysis:
     Parameters
     ----------
     cation : symbol.
-    anode_range : (lowest, highest) height along the normal, Å in the cell's own coordinates: atoms of
-        the cation there count as deposited (for carbon and other electrodes in which sodium is not metallic).
-        Without it, atoms of the metal are the deposited ones.
+    anode_range : (lowest, highest) height along the normal, Å in the cell's own coordinates, wherever these begin:
+        atoms of the cation there (in a periodic cell: of which an image is there) count as deposited, for carbon and
+        other electrodes in which sodium is not metallic. Without it, atoms of the metal are the deposited ones.
     normal : axis across the interface.
     """
 
@@ -101,11 +101,12 @@ class DepositionAnalysis:
         if self.anode_range is None:
             return material[atoms] == Material.METAL
         low, high = self.anode_range
-        scaled = np.linalg.solve(frame.cell.T, frame.positions[atoms].T)[self.normal]
-        if frame.pbc[self.normal]:
-            scaled %= 1.0
         length = frame.volume / area(frame, self.normal)
-        return (scaled * length >= low) & (scaled * length <= high)
+        scaled = np.linalg.solve(frame.cell.T, frame.positions[atoms].T)[self.normal]
+        above = scaled * length - low
+        if frame.pbc[self.normal]:
+            above %= length  # of the first image that is not below the range
+        return (above >= 0.0) & (above <= high - low)
 
     def _electrolyte(self, species: np.ndarray, root: np.ndarray) -> dict[str, int]:
         """Return the numbers of intact solvent and salt-anion molecules."""

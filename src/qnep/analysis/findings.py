@@ -52,7 +52,8 @@ class Chart:
         """Return header and rows: one column for x, one for each series (blank where it has no such x)."""
         xs = list(dict.fromkeys(x for one in self.series for x in one.x))
         columns = [dict(zip(one.x, one.y)) for one in self.series]
-        header = [self.x_label, *(f"{one.name} [{self.y_label}]" for one in self.series)]
+        unit = f" [{self.y_label}]" if self.y_label else ""
+        header = [self.x_label, *(f"{one.name}{unit}" for one in self.series)]
         return header, [[x, *(_or_blank(column.get(x)) for column in columns)] for x in xs]
 
 

@@ -24,7 +24,8 @@ class LayerProfiles:
 
     Parameters
     ----------
-    z : (n_bins,) middles of the bins, Å, from the middle of the metal (or of the cell without metal).
+    z : (n_bins,) middles of the bins, Å, from the middle of the metal (or of the cell without metal): over the cell
+        where it is periodic along the normal, else over the atoms.
     density : {material: (n_bins,) g/cm³}.
     composition : {element: (n_bins,) atoms per Å³}.
     charge : (n_bins,) e/Å³; None without charges.
@@ -60,9 +61,10 @@ class LayerAnalysis:
     The *thickness* of a material is the integral of its fraction of the mass density along the normal (smoothed
     by a Gaussian of 1 Å, so that lattice planes leave no gaps), over both sides of the metal in a periodic
     cell; so thicknesses add up to the length of the filled cell, and a molecule far out adds only its
-    share. Where the density is below 0.2 g/cm³ there is vacuum. *Roughness* is the standard deviation,
-    over columns of the given width that hold any, of the height of the highest atom of solid product on the
-    upper side of the metal.
+    share. Where the density is below 0.2 g/cm³ there is vacuum. A cell that is open along the normal is taken
+    as far as its atoms reach, beyond its vectors too. *Roughness* is the standard deviation, over columns of
+    the given width that hold any, of the height of the highest atom of solid product on the upper side of
+    the metal.
 
     Parameters
     ----------
@@ -89,7 +91,8 @@ class LayerAnalysis:
         self._times: list[float] = []
         self._thickness: list[np.ndarray] = []
         self._roughness: list[float] = []
-        self._recent: list[tuple[np.ndarray, LayerProfiles]] = []
+        self._recent: list[LayerProfiles] = []
+        self._is_periodic = True
 
     def add(self, frame: Frame) -> None:
         """Take the next frame.
@@ -102,17 +105,22 @@ class LayerAnalysis:
             raise ValueError(f"frame {frame.index}: profiles need a box")
         material, _, _ = self._sorter.sort(frame)
         height = heights(frame, self.normal, material == Material.METAL)
-        length = frame.volume / area(frame, self.normal)
-        edges = self._edges(length)
-        profiles = _profiles(frame, height, material, edges)
+        self._is_periodic = bool(frame.pbc[self.normal])
+        edges = self._edges(frame, height)
+        volumes = np.diff(edges) * area(frame, self.normal)
+        profiles = _profiles(frame, height, material, edges, volumes)
         self._times.append(frame.time)
-        self._thickness.append(
-            _thicknesses(profiles, edges[1] - edges[0], bool(frame.pbc[self.normal]))
-        )
+        self._thickness.append(_thicknesses(profiles, edges[1] - edges[0], self._is_periodic))
         self._roughness.append(self._rough(frame, height, material))
-        self._recent = [*self._recent, (edges, profiles)][-self.n_last :]
+        self._recent = [*self._recent, profiles][-self.n_last :]
 
-    def _edges(self, length: float) -> np.ndarray:
+    def _edges(self, frame: Frame, height: np.ndarray) -> np.ndarray:
+        """Return the edges of the bins: over the cell where it is periodic, else over the atoms."""
+        if not self._is_periodic:
+            first = np.floor(height.min() / self.bin_width)
+            last = np.floor(height.max() / self.bin_width) + 1.0
+            return self.bin_width * np.arange(first, last + 1.0)
+        length = frame.volume / area(frame, self.normal)
         n_bins = max(1, round(length / self.bin_width))
         return np.linspace(-0.5 * length, 0.5 * length, n_bins + 1)
 
@@ -145,7 +153,7 @@ class LayerAnalysis:
             np.array(self._times),
             {one: thickness[:, one] for one in Material},
             np.array(self._roughness),
-            _mean_profiles([profiles for _, profiles in self._recent]),
+            _mean_profiles(self._recent, self._is_periodic),
         )
 
 
@@ -172,15 +180,14 @@ def area(frame: Frame, normal: int) -> float:
 
 
 def _profiles(
-    frame: Frame, height: np.ndarray, material: np.ndarray, edges: np.ndarray
+    frame: Frame, height: np.ndarray, material: np.ndarray, edges: np.ndarray, volumes: np.ndarray
 ) -> LayerProfiles:
-    """Return the profiles of one frame."""
-    volume = frame.volume / (len(edges) - 1)
+    """Return the profiles of one frame over bins of the given edges (Å) and volumes (Å³)."""
     mass = atomic_masses[frame.numbers] * GRAMS_PER_CM3
 
     def histogram(weights: np.ndarray) -> np.ndarray:
-        inside = np.clip(height, edges[0], edges[-1])
-        return np.histogram(inside, edges, weights=weights)[0] / volume
+        inside = np.clip(height, edges[0], edges[-1])  # rounding may put an atom just outside
+        return np.histogram(inside, edges, weights=weights)[0] / volumes
 
     return LayerProfiles(
         0.5 * (edges[1:] + edges[:-1]),
@@ -195,28 +202,38 @@ def _profiles(
 
 def _thicknesses(profiles: LayerProfiles, width: float, is_periodic: bool) -> np.ndarray:
     """Return the thickness of every material, [n_materials] Å."""
+    densities = np.array([profiles.density[one] for one in Material])
+    if not is_periodic:
+        # room for what smoothing, which reaches four deviations, carries beyond the last atoms
+        n_beyond = int(np.ceil(4 * SMOOTHING / width))
+        densities = np.pad(densities, ((0, 0), (n_beyond, n_beyond)))
     densities = gaussian_filter1d(
-        np.array([profiles.density[one] for one in Material]),
-        SMOOTHING / width,
-        axis=1,
-        mode="wrap" if is_periodic else "constant",
+        densities, SMOOTHING / width, axis=1, mode="wrap" if is_periodic else "constant"
     )
     total = densities.sum(axis=0)
     is_filled = total > VACUUM_DENSITY
     return width * (densities[:, is_filled] / total[is_filled]).sum(axis=1)
 
 
-def _mean_profiles(profiles: Sequence[LayerProfiles]) -> LayerProfiles:
-    """Return the mean of profiles, on the bins of the last one (a changing cell shifts bins a little)."""
+def _mean_profiles(profiles: Sequence[LayerProfiles], is_periodic: bool) -> LayerProfiles:
+    """Return the mean of profiles.
+
+    Periodic ones are put on the bins of the last one (a changing cell shifts bins a little). Open ones have bins in
+    common, as far as each reaches; beyond, there is nothing.
+    """
     last = profiles[-1]
+    z = last.z if is_periodic else np.unique(np.concatenate([one.z for one in profiles]))
+    outside = None if is_periodic else 0.0
 
     def mean(curves: list[np.ndarray]) -> np.ndarray:
-        resampled = [np.interp(last.z, one.z, y) for one, y in zip(profiles, curves)]
+        resampled = [
+            np.interp(z, one.z, y, left=outside, right=outside) for one, y in zip(profiles, curves)
+        ]
         return np.mean(resampled, axis=0)
 
     charges = [one.charge for one in profiles if one.charge is not None]
     return LayerProfiles(
-        last.z,
+        z,
         {kind: mean([one.density[kind] for one in profiles]) for kind in Material},
         {s: mean([one.composition[s] for one in profiles]) for s in last.composition},
         mean(charges) if len(charges) == len(profiles) else None,

@@ -85,7 +85,7 @@ class Pipeline:
     def __init__(self, settings: PipelineSettings):
         self.settings = settings
         self.n_frames = 0
-        self.next_index = 0
+        self.last: Frame | None = None
         self.notes: list[str] = []
         self._analyses: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
@@ -104,7 +104,12 @@ class Pipeline:
         self._snapshots.add(frame)
         self._history.append((frame.time, _or_nan(frame.energy), frame.temperature))
         self.n_frames += 1
-        self.next_index = frame.index + 1
+        self.last = frame
+
+    @property
+    def next_index(self) -> int:
+        """Index of the frame behind the last one that was taken."""
+        return 0 if self.last is None else self.last.index + 1
 
     def _set_up(self, frame: Frame) -> None:
         """Choose the analyses; those asked for by name must fit, others are left out with a note."""
@@ -191,11 +196,24 @@ def _lattices(frame: Frame, settings: PipelineSettings) -> list[Lattice]:
     ]
 
 
-def fingerprint(trajectory: Path, settings: PipelineSettings) -> str:
-    """Return a text that tells whether a checkpoint belongs to this trajectory and these settings."""
-    with trajectory.open("rb") as file:
-        start = hashlib.sha256(file.read(1 << 16)).hexdigest()
-    return json.dumps([str(trajectory.resolve()), start, repr(settings)])
+def fingerprint(
+    trajectory: Path, settings: PipelineSettings, topology: Path | None = None, **reading: Any
+) -> str:
+    """Return a text that tells whether a checkpoint belongs to this trajectory, read and analysed like this.
+
+    Parameters
+    ----------
+    trajectory, topology : files, told apart by path and first 64 kB; they may grow.
+    settings : of the analysis.
+    reading : all else that changes what is read: time step, elements, range of frames ...
+    """
+    files = [_file_identity(path) for path in (trajectory, topology) if path is not None]
+    return json.dumps([files, repr(settings), reading], sort_keys=True)
+
+
+def _file_identity(path: Path) -> tuple[str, str]:
+    with path.open("rb") as file:
+        return str(path.resolve()), hashlib.sha256(file.read(1 << 16)).hexdigest()
 
 
 class Checkpoint:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qnep._optional import require
-from qnep.analysis.crystals import CrystalState, Nucleus
+from qnep.analysis.crystals import CrystalHistory, Nucleus
 from qnep.analysis.deposition import DepositionRow, deposition_columns
 from qnep.analysis.findings import Chart, Drawing, Findings, Flow, Series, Table
 from qnep.analysis.layers import LayerResult
@@ -324,20 +324,20 @@ def summarize_layers(result: LayerResult, has_times: bool) -> Findings:
     return findings
 
 
-def summarize_crystals(states: dict[str, list[CrystalState]], has_times: bool) -> Findings:
+def summarize_crystals(histories: dict[str, CrystalHistory], has_times: bool) -> Findings:
     """Crystalline fraction, size of nuclei, the nuclei of the last frame."""
     findings = Findings()
-    found = {name: some for name, some in states.items() if any(one.n_atoms for one in some)}
+    found = {name: one for name, one in histories.items() if any(one.n_atoms)}
     if not found:
         return findings
     curves: dict[str, list[Series]] = {"fraction": [], "largest": []}
     rows = []
-    for name, some in found.items():
-        x, label = time_axis(np.array([one.time for one in some]), has_times)
-        curves["fraction"].append(Series(name, x, [one.fraction for one in some]))
-        sizes = [float(one.nuclei[0].size) if one.nuclei else 0.0 for one in some]
-        curves["largest"].append(Series(name, x, sizes))
-        rows += [[name, k, *_nucleus_row(one)] for k, one in enumerate(some[-1].nuclei, 1)]
+    for name, history in found.items():
+        x, label = time_axis(np.array(history.times), has_times)
+        curves["fraction"].append(Series(name, x, history.fraction))
+        curves["largest"].append(Series(name, x, [float(size) for size in history.largest]))
+        nuclei = history.last.nuclei if history.last else []
+        rows += [[name, k, *_nucleus_row(one)] for k, one in enumerate(nuclei, 1)]
     caption = "Polyhedral template matching; of salts, the part of the free anions."
     findings.charts = [
         Chart("crystallinity", "Crystals", "Crystalline fraction", caption, label, "fraction",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from ase.geometry import find_mic
 
 from qnep.analysis.binary_format import UniverseReader, open_universe
 from qnep.analysis.errors import TrajectoryError, TruncatedFrame
@@ -21,12 +22,14 @@ logger = logging.getLogger(__name__)
 
 _XYZ_SUFFIXES = (".xyz", ".extxyz", ".exyz")
 _DUMP_SUFFIXES = (".lammpstrj", ".dump", ".lammpsdump", ".atom")
+_SAME_PLACE = 0.02  # Å, twice the digits of XTC, the coarsest format
 
 
 class Trajectory:
     """Frames of a file, one at a time; memory holds no more than one.
 
-    Iterate over it once; the file closes with the iteration, or with a ``with`` block.
+    Iterate over it once; the file closes with the iteration, or with a ``with`` block. A frame that a
+    restarted run wrote once more (same time, same positions as the one before) is left out.
 
     Attributes
     ----------
@@ -42,13 +45,14 @@ class Trajectory:
         start: int = 0,
         stop: int | None = None,
         stride: int = 1,
+        previous: Frame | None = None,
     ):
         self.path = path
         self.truncated: str | None = None
         self._reader = reader
         self._frame_interval_fs = frame_interval_fs
         self._start, self._stop, self._stride = start, stop, stride
-        self._first: Frame | None = None
+        self._first = self._before = previous
         self._file = reader if isinstance(reader, UniverseReader) else reader.source
 
     @property
@@ -73,7 +77,7 @@ class Trajectory:
 
         Raises
         ------
-        TrajectoryError : unreadable text, or atoms that come and go.
+        TrajectoryError : unreadable text, atoms that come and go, or time that does not increase.
         """
         try:
             yield from self._frames()
@@ -81,7 +85,7 @@ class Trajectory:
             self.close()
 
     def _frames(self) -> Iterator[Frame]:
-        index, n_yielded = 0, 0
+        index = 0
         while self._stop is None or index < self._stop:
             try:
                 frame = self._next(index)
@@ -93,10 +97,14 @@ class Trajectory:
             if frame is None:
                 break
             if frame is not _SKIPPED:
-                n_yielded += 1
-                yield self._checked(frame)
+                frame = self._checked(frame)
+                if self._is_repeated(frame):
+                    logger.info("%s: frame %d repeats the one before: left out", self.path, index)
+                else:
+                    self._before = frame
+                    yield frame
             index += 1
-        if n_yielded == 0 and index <= self._start:
+        if self._before is None:
             raise TrajectoryError(
                 f"{self.path}: no whole frame from number {self._start} on"
                 + (f" ({self.truncated})" if self.truncated else "")
@@ -125,7 +133,16 @@ class Trajectory:
         check_same_atoms(frame, self._first, where)
         if self._frame_interval_fs is not None:
             frame = replace(frame, time_fs=frame.index * self._frame_interval_fs)
+        check_time(frame, self._before, where)
         return frame
+
+    def _is_repeated(self, frame: Frame) -> bool:
+        """Does a frame, whose time is checked, only repeat the one before?"""
+        return (
+            self._before is not None
+            and frame.time_fs is not None
+            and frame.time_fs == self._before.time_fs
+        )
 
 
 _SKIPPED = Frame(np.empty((0, 3)), np.empty(0), np.zeros((3, 3)), np.zeros(3, dtype=bool))
@@ -144,6 +161,32 @@ def check_same_atoms(frame: Frame, first: Frame, where: str) -> None:
             f"{where}: atom {differs.argmax()} is another element than in frame {first.index}: "
             "the order of the atoms changed; write the trajectory sorted, or with ids"
         )
+
+
+def check_time(frame: Frame, before: Frame | None, where: str) -> None:
+    """Raise TrajectoryError where time does not go on, unless the frame repeats the one before."""
+    if before is None or (frame.time_fs is None and before.time_fs is None):
+        return
+    if frame.time_fs is None or before.time_fs is None:
+        raise TrajectoryError(
+            f"{where}: either this frame or frame {before.index} has no time: give the time between frames "
+            "(--interval FS)"
+        )
+    if frame.time_fs > before.time_fs:
+        return
+    if frame.time_fs == before.time_fs and _is_same_place(frame, before):
+        return  # a restarted run begins with the frame with which the one before ended
+    raise TrajectoryError(
+        f"{where}: its time, {frame.time_fs:g} fs, does not come after the {before.time_fs:g} fs of frame "
+        f"{before.index} (steps set back, or runs that overlap): analyse the parts of the run one by one "
+        "(--start, --stop), or give the time between frames (--interval FS)"
+    )
+
+
+def _is_same_place(frame: Frame, other: Frame) -> bool:
+    """Do all atoms stand where they stood, but for digits and whole cells?"""
+    _, distance = find_mic(frame.positions - other.positions, frame.cell, frame.pbc)
+    return bool((distance < _SAME_PLACE).all())
 
 
 def is_text_trajectory(path: str | Path) -> bool:
@@ -177,6 +220,7 @@ def open_trajectory(
     start: int = 0,
     stop: int | None = None,
     stride: int = 1,
+    previous: Frame | None = None,
 ) -> Trajectory:
     """Open a trajectory.
 
@@ -190,6 +234,7 @@ def open_trajectory(
     timestep_fs : MD time step, fs, for dumps that count steps.
     frame_interval_fs : time from frame to frame, fs; goes before all times in the file.
     start, stop, stride : which frames, as in a slice.
+    previous : frame that was read last, where the reading goes on after it: atoms and time must go on from it.
 
     Raises
     ------
@@ -214,4 +259,4 @@ def open_trajectory(
     else:
         universe, numbers = open_universe(path, Path(topology))
         reader = UniverseReader(universe, numbers, elements)
-    return Trajectory(path, reader, frame_interval_fs, start, stop, stride)
+    return Trajectory(path, reader, frame_interval_fs, start, stop, stride, previous)

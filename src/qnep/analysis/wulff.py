@@ -225,18 +225,41 @@ def _energy(slab: Atoms, calculator: Calculator, relax: bool, fmax: float, name:
 
 
 @dataclass(frozen=True)
-class WulffResult:
-    """Surface energies and the shape that follows.
+class SurfaceEnergies:
+    """Surface energies of the facets of a crystal.
 
     Parameters
     ----------
     energies : {facet: surface energy}.
     refused : {facet: why it has no energy}.
-    shape : the shape.
+    bulk : conventional cell, relaxed.
     """
 
     energies: dict[Miller, SurfaceEnergy]
     refused: dict[Miller, str]
+    bulk: Atoms
+
+    def wulff(self) -> WulffResult:
+        """Return the energies with the shape that follows.
+
+        Raises
+        ------
+        ValueError : where no facet has an energy, or one is not positive.
+        """
+        energies = {m: one.energy for m, one in self.energies.items()}
+        shape = WulffShape.from_energies(energies, self.bulk)
+        return WulffResult(self.energies, self.refused, self.bulk, shape)
+
+
+@dataclass(frozen=True)
+class WulffResult(SurfaceEnergies):
+    """Surface energies and the shape that follows.
+
+    Parameters
+    ----------
+    shape : the shape.
+    """
+
     shape: WulffShape
 
     @property
@@ -246,24 +269,31 @@ class WulffResult:
 
 
 def wulff(
+    bulk: Atoms, facets: Sequence[Miller], calculator: Calculator, **settings: Any
+) -> WulffResult:
+    """Compute surface energies and the Wulff shape: `surface_energies` and `SurfaceEnergies.wulff` in one."""
+    return surface_energies(bulk, facets, calculator, **settings).wulff()
+
+
+def surface_energies(
     bulk: Atoms,
     facets: Sequence[Miller],
     calculator: Calculator,
     report: Callable[[str], None] = logger.info,
     **settings: Any,
-) -> WulffResult:
-    """Compute surface energies and the Wulff shape.
+) -> SurfaceEnergies:
+    """Compute the surface energies of facets.
 
     Parameters
     ----------
     bulk : conventional cell; relaxed first with the calculator.
-    facets : Miller indices; symmetric ones need not be given.
+    facets : Miller indices; symmetric ones need not be given. Polar ones are refused.
     report : told of each step.
     settings : of `surface_energy`.
 
     Raises
     ------
-    ValueError : where no facet has an energy, or one is not positive.
+    ValueError : see `surface_energy`.
     """
     relaxed = relax_bulk(bulk, calculator)
     report(f"bulk relaxed: a = {relaxed.cell.cellpar()[0]:.4f} Å")
@@ -292,8 +322,7 @@ def wulff(
                 f"{CONVERGED:.0%}. Look at slab_convergence.csv; give more or thicker slabs, leave the facet out, or "
                 "doubt the potential"
             )
-    shape = WulffShape.from_energies({m: one.energy for m, one in energies.items()}, relaxed)
-    return WulffResult(energies, refused, shape)
+    return SurfaceEnergies(energies, refused, relaxed)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,21 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read
 
-from qnep.analysis.crystals import Lattice, find_crystals, unwrap
+from qnep.analysis.crystals import Lattice, Nucleus, find_crystals, unwrap
 from qnep.analysis.findings import Chart, Findings, Series, Table
+from qnep.analysis.frame import Frame
 from qnep.analysis.trajectory import open_trajectory
 from qnep.analysis.wulff import (
     JOULES_PER_M2,
     Miller,
+    SurfaceEnergies,
     WulffResult,
     compare_with_shape,
     facet_name,
-    wulff,
+    surface_energies,
 )
 
+DEFAULT_CRYSTAL = "rocksalt:Na,F"
 DEFAULT_FACETS = "100,110,111,210"
 
 
@@ -35,13 +40,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "largest crystal of a trajectory.",
     )
     parser.add_argument(
-        "--crystal", default="rocksalt:Na,F", help="as rocksalt:Na,F, bcc:Na or fcc:Al"
+        "--crystal",
+        help=f"as {DEFAULT_CRYSTAL} (taken without --bulk), bcc:Na or fcc:Al; for --trajectory rocksalt or bcc",
     )
     parser.add_argument(
         "-a", "--lattice-constant", type=float, default=4.63, help="to start from, Å"
     )
     parser.add_argument(
-        "--bulk", type=Path, help="conventional cell in a file, in place of --crystal"
+        "--bulk",
+        type=Path,
+        help="conventional cell in a file; --crystal then only says what to look for in --trajectory",
     )
     parser.add_argument("--facets", default=DEFAULT_FACETS, help="%(default)s; (1,-1,0) as 1/-1/0")
     which = parser.add_mutually_exclusive_group(required=True)
@@ -64,18 +72,27 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compute, print, compare, write."""
+    """Compute, print, write, build the shape, compare, write again.
+
+    Slabs may take days, the rest takes seconds: so what can be wrong with the crystal to compare with is found out
+    before, and the energies are on disk before anything is made of them.
+    """
     cell = read_bulk(options)
-    result = wulff(
-        cell, [parse_facet(text) for text in options.facets.split(",")], make_calculator(options),
-        report=print, thicknesses=options.thicknesses, vacuum=options.vacuum,
-        relax=not options.unrelaxed,
+    facets = [parse_facet(text) for text in options.facets.split(",")]
+    crystal = find_largest_crystal(options) if options.trajectory else None
+    found = surface_energies(
+        cell, facets, make_calculator(options), report=print, thicknesses=options.thicknesses,
+        vacuum=options.vacuum, relax=not options.unrelaxed,
     )  # fmt: skip
-    findings = summarize(result)
-    if options.trajectory:
-        findings.tables.append(_compare(options, cell, result))
+    summarize(found).write(options.output)
+    print(f"surface energies written to {options.output}")
+    result = found.wulff()
+    findings = summarize(found, result.shape.area_fractions)
     findings.write(options.output)
     draw_shape(result, options.output)
+    if crystal is not None:
+        findings.tables.append(_compare(crystal, cell, result))
+        findings.write(options.output)
     print(f"lowest: {facet_name(result.lowest)}; written to {options.output}")
 
 
@@ -102,11 +119,12 @@ def read_bulk(options: argparse.Namespace) -> Atoms:
         atoms = read(options.bulk, index=-1)
         assert isinstance(atoms, Atoms)
         return atoms
-    kind, _, elements = options.crystal.partition(":")
+    crystal = options.crystal or DEFAULT_CRYSTAL
+    kind, _, elements = crystal.partition(":")
     try:
         return bulk(elements.replace(",", ""), kind, a=options.lattice_constant, cubic=True)
     except (ValueError, RuntimeError, KeyError) as failure:
-        raise ValueError(f"cannot build the crystal {options.crystal!r}: {failure}") from None
+        raise ValueError(f"cannot build the crystal {crystal!r}: {failure}") from None
 
 
 def make_calculator(options: argparse.Namespace) -> Any:
@@ -120,13 +138,14 @@ def make_calculator(options: argparse.Namespace) -> Any:
     return get_backend(options.calculator)
 
 
-def summarize(result: WulffResult) -> Findings:
-    """Return tables and a chart of the convergence."""
-    fractions = result.shape.area_fractions
+def summarize(
+    result: SurfaceEnergies, area_fractions: Mapping[Miller, float] | None = None
+) -> Findings:
+    """Return tables and a chart of the convergence; parts of the shape (0 to 1) stay blank where they are not known."""
     rows = [
         [
             facet_name(m), one.energy_J_per_m2, one.convergence * JOULES_PER_M2, int(one.n_atoms[-1]),
-            100 * fractions.get(m, 0.0), "",
+            "" if area_fractions is None else 100 * area_fractions.get(m, 0.0), "",
         ]
         for m, one in sorted(result.energies.items(), key=lambda item: item[1].energy)
     ]  # fmt: skip
@@ -151,9 +170,33 @@ def summarize(result: WulffResult) -> Findings:
     )  # fmt: skip
 
 
-def _compare(options: argparse.Namespace, cell: Atoms, result: WulffResult) -> Table:
-    """Compare with the largest crystal of one frame of the trajectory."""
-    lattice = Lattice.parse(options.crystal)
+@dataclass(frozen=True)
+class FoundCrystal:
+    """A crystal and the frame in which it was found."""
+
+    frame: Frame
+    nucleus: Nucleus
+
+
+def find_largest_crystal(options: argparse.Namespace) -> FoundCrystal:
+    """Return the largest crystal of the frame of a trajectory that options name.
+
+    Raises
+    ------
+    ValueError : options do not say which crystal, or one that cannot be looked for; an unreadable trajectory; no
+        such crystal in the frame.
+    """
+    if options.bulk and not options.crystal:
+        raise ValueError(
+            "--bulk with --trajectory needs --crystal, as rocksalt:Li,F: what to look for in the trajectory"
+        )
+    text = options.crystal or DEFAULT_CRYSTAL
+    try:
+        lattice = Lattice.parse(text)
+    except ValueError as failure:
+        raise ValueError(
+            f"--crystal {text} cannot be looked for in a trajectory ({failure}); leave --trajectory out"
+        ) from None
     elements = options.elements.split(",") if options.elements else None
     with open_trajectory(options.trajectory, elements=elements, start=options.frame) as trajectory:
         frame = next(iter(trajectory))
@@ -162,10 +205,14 @@ def _compare(options: argparse.Namespace, cell: Atoms, result: WulffResult) -> T
         raise ValueError(
             f"no crystal of {lattice.name} in frame {frame.index} of {options.trajectory}"
         )
-    nucleus = nuclei[0]
-    match = compare_with_shape(
-        unwrap(frame, nucleus.atoms), nucleus.axes, cell.get_volume() / len(cell), result.shape
-    )
+    return FoundCrystal(frame, nuclei[0])
+
+
+def _compare(crystal: FoundCrystal, cell: Atoms, result: WulffResult) -> Table:
+    """Compare the shape with a crystal."""
+    nucleus = crystal.nucleus
+    positions = unwrap(crystal.frame, nucleus.atoms)
+    match = compare_with_shape(positions, nucleus.axes, cell.get_volume() / len(cell), result.shape)
     print(
         f"largest crystal: {nucleus.size} atoms, overlap with the Wulff shape {match.overlap:.3f}, "
         f"facets aligned {match.facet_alignment:.3f}"

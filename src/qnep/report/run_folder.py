@@ -14,8 +14,9 @@ from qnep.report.page import RunFacts
 from qnep.report.thermo_log import thermo_charts
 
 _TRAJECTORIES = (
-    "*.lammpstrj", "*.lammpstrj.gz", "*.dump", "*.dump.gz", "dump.xyz", "movie.xyz", "*.extxyz", "*.xyz"
+    "*.lammpstrj", "*.lammpstrj.gz", "*.dump", "*.dump.gz", "*.extxyz", "*.extxyz.gz", "*.xyz", "*.xyz.gz"
 )  # fmt: skip
+_SINGLE_FRAMES = ("start.dump", "cell.extxyz", "state.extxyz")  # of qnep deposit and qnep electrode
 _LOGS = ("log.lammps", "*.lammps.log", "log.*", "*.log")
 _INPUTS = ("in.*", "*.in", "plumed*.dat", "run.in")
 _LARGEST_TEXT = 20000  # characters of an input file that are shown
@@ -43,8 +44,9 @@ class RunFolder:
         return sorted([*self.path.glob("findings.json"), *self.path.glob("*/findings.json")])
 
     def trajectories(self) -> list[Path]:
-        """Return files that look like trajectories, sorted."""
-        return self._find(_TRAJECTORIES)
+        """Return files that look like trajectories, sorted; qnep's single frames only where there is nothing else."""
+        found = sorted(self._find(_TRAJECTORIES))
+        return [path for path in found if path.name not in _SINGLE_FRAMES] or found
 
     def facts(self) -> RunFacts:
         """Return what the report tells about the run: settings, model, input files."""
@@ -78,8 +80,9 @@ class RunFolder:
         return findings
 
     def _find(self, patterns: Iterable[str]) -> list[Path]:
-        found = {p for pattern in patterns for p in self.path.glob(pattern) if p.is_file()}
-        return sorted(found)
+        """Return the files of each pattern in turn, sorted by name within one."""
+        found = (path for pattern in patterns for path in sorted(self.path.glob(pattern)))
+        return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def _beginning(path: Path) -> str:

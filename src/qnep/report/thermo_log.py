@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from qnep.analysis.findings import Chart, Series
 
-_QUANTITIES = {  # column: (name of the chart, title, unit in metal units)
-    "Temp": ("log_temperature", "Temperature", "K"),
-    "PotEng": ("log_potential_energy", "Potential energy", "eV"),
-    "TotEng": ("log_total_energy", "Total energy", "eV"),
-    "Press": ("log_pressure", "Pressure", "bar"),
-    "Volume": ("log_volume", "Volume", "Å³"),
+_QUANTITIES = {  # column: (name of the chart, title, quantity)
+    "Temp": ("log_temperature", "Temperature", "temperature"),
+    "PotEng": ("log_potential_energy", "Potential energy", "energy"),
+    "TotEng": ("log_total_energy", "Total energy", "energy"),
+    "Press": ("log_pressure", "Pressure", "pressure"),
+    "Volume": ("log_volume", "Volume", "volume"),
 }
 _MOST_POINTS = 2000
+
+
+@dataclass(frozen=True)
+class UnitStyle:
+    """What LAMMPS's command ``units`` means for a log.
+
+    Parameters
+    ----------
+    picoseconds : of the unit of time; None where times are not shown.
+    units : {quantity: its unit}.
+    """
+
+    picoseconds: float | None
+    units: dict[str, str]
+
+
+_UNIT_STYLES = {  # docs.lammps.org/units.html
+    "metal": UnitStyle(
+        1.0, {"temperature": "K", "energy": "eV", "pressure": "bar", "volume": "Å³"}
+    ),
+    "real": UnitStyle(
+        1e-3, {"temperature": "K", "energy": "kcal/mol", "pressure": "atm", "volume": "Å³"}
+    ),
+}
 
 
 def read_thermo(path: Path) -> dict[str, list[float]]:
@@ -59,27 +84,41 @@ def _numbers(words: list[str]) -> list[float] | None:
         return None
 
 
-def timestep_of(path: Path) -> float | None:
-    """Return the time step of the run in ps (metal units), where the log echoes it."""
-    found = re.search(r"^\s*timestep\s+([0-9.eE+-]+)\s*$", path.read_text(errors="replace"), re.M)
-    return float(found.group(1)) if found else None
+def unit_style_of(log: str) -> UnitStyle:
+    """Return the units that the text of a log tells; metal, which qnep needs, where it tells none."""
+    found = re.search(r"^\s*(?:units|Unit style *:)\s+(\w+)", log, re.M)
+    name = found.group(1) if found else "metal"
+    return _UNIT_STYLES.get(name) or UnitStyle(None, {})
+
+
+def timestep_of(log: str) -> float | None:
+    """Return the time step, in the unit of time of the run, where the text of a log tells one for all of the run."""
+    found = re.findall(r"^\s*(?:timestep|Time step *:)\s+([0-9.eE+-]+)\s*(?:#.*)?$", log, re.M)
+    steps = {float(step) for step in found}
+    return steps.pop() if len(steps) == 1 else None
 
 
 def thermo_charts(path: Path) -> list[Chart]:
-    """Return charts of temperature, energies, pressure and volume against time."""
+    """Return charts of temperature, energies, pressure and volume against time.
+
+    Time is in ps for units metal and real with one time step, else steps are shown; values are in the units of the log,
+    whose names stay blank for other units.
+    """
     columns = read_thermo(path)
     if not columns:
         return []
-    timestep = timestep_of(path)
+    log = path.read_text(errors="replace")
+    style, timestep = unit_style_of(log), timestep_of(log)
     x, label = columns["Step"], "step"
-    if timestep is not None:
-        x, label = [round(step * timestep, 6) for step in columns["Step"]], "time / ps"
+    if timestep is not None and style.picoseconds is not None:
+        interval = timestep * style.picoseconds
+        x, label = [round(step * interval, 6) for step in columns["Step"]], "time / ps"
     every = max(1, len(x) // _MOST_POINTS)
     return [
         Chart(
-            name, "History", title, f"From {path.name}.", label, unit,
+            name, "History", title, f"From {path.name}.", label, style.units.get(quantity, ""),
             [Series(title.lower(), x[::every], columns[column][::every])],
         )
-        for column, (name, title, unit) in _QUANTITIES.items()
+        for column, (name, title, quantity) in _QUANTITIES.items()
         if column in columns
     ]  # fmt: skip
