@@ -124,6 +124,33 @@ def test_fragments_go_where_asked(interface, place, name, count):
     assert set(atoms.arrays["molecule_id"]) == set(range(molecules + 1))
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_fragments_leave_the_solid_and_each_other(seed):
+    """A crowded surface of an ionic crystal: no ion of it gives way, nor a product that was there before."""
+    crystal = cut_slab(make_crystal("NaF"), (1, 0, 0), thickness=8.0, width=12.0)
+    atoms = make_interface(crystal, {"EC": 1}, n_atoms=420, seed=seed)
+    atoms = insert_fragments(atoms, "NaOCH2CH2OCO2Na", 2, "interface", seed=seed)
+    atoms = insert_fragments(atoms, "NaF", 8, "interface", seed=seed)
+    solid = atoms[atoms.arrays["molecule_id"] == 0]
+    assert solid.get_chemical_formula() == crystal.get_chemical_formula()
+    assert np.allclose(solid.positions, crystal.positions)
+    products = atoms[atoms.arrays["region"] == Region.PRODUCT]
+    assert len(np.unique(products.arrays["molecule_id"])) == 2 + 8
+    assert products.get_chemical_formula() == "C6H8F8Na12O8"
+    assert atoms.info["molecules"].count("NaOCH2CH2OCO2Na") == 2
+    assert atoms.info["molecules"].count("NaF") == 8
+    assert atoms.get_initial_charges().sum() == pytest.approx(0.0, abs=1e-9)
+    assert contacts(atoms).min(initial=9.0) > 1.0
+
+
+def test_no_place_left():
+    """The surface has room for some; then it is an error, and none of them is taken out again for the next."""
+    crystal = cut_slab(make_crystal("NaF"), (1, 0, 0), thickness=5.0, width=8.0)
+    atoms = make_interface(crystal, {"EC": 1}, thickness=8.0)
+    with pytest.raises(ValueError, match=r"no place for NaF in 20 trials.* enlarge the cell"):
+        insert_fragments(atoms, "NaF", 40, "interface", trials=20)
+
+
 @pytest.mark.parametrize(
     ("keywords", "text"),
     [

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,9 @@ def test_a_torn_trajectory_is_mended(tmp_path, lammps_program):
     state = (run.folder / "state.json").read_text()
     run.run(1)
     whole = (run.folder / "trajectory.dump").read_text()
+    lines = whole.splitlines()
+    steps = [int(step) for title, step in pairwise(lines) if title == "ITEM: TIMESTEP"]
+    assert steps == sorted(set(steps))  # the last frame of an interval is not the next one's first
     (run.folder / "state.json").write_text(state)
     again = Deposition.resume(run.folder)
     again.run(1)

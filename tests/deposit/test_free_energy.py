@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -14,6 +17,7 @@ from qnep.deposit.frame import Frame
 from qnep.deposit.free_energy import (
     Samples,
     find_barrier,
+    hill_variables,
     read_colvar,
     read_samples,
     reweighted_profile,
@@ -106,12 +110,13 @@ def particle() -> Atoms:
     return Atoms("Na2", [[4.0, 5, 5], [8, 8, 8]], cell=[10, 10, 10], pbc=True)
 
 
-def start(folder, program, plumed=PLUMED, **changes) -> BarrierRun:
+def start(folder, program, plumed=PLUMED, dump_ps=DYNAMICS.dump_ps, **changes) -> BarrierRun:
     (folder / "well.dat").write_text(plumed)
+    dynamics = replace(DYNAMICS, dump_ps=dump_ps)
     options = {"walkers": 2, "pieces": 2, "time_ps": 60.0, **changes}
     frame = Frame.from_atoms(particle(), TEMPERATURE, 1)
     return BarrierRun.start(
-        folder / "run", frame, folder / "well.dat", FREE, DYNAMICS, program, **options
+        folder / "run", frame, folder / "well.dat", FREE, dynamics, program, **options
     )
 
 
@@ -209,6 +214,112 @@ def test_torn_piece_is_done_again(tmp_path, lammps_program):
     assert [path.read_text() for path in (*resumed.colvars, *resumed.hills)] == expected
 
 
+def frame_steps(run: BarrierRun) -> list[int]:
+    """Steps of the frames of the first walker's trajectory."""
+    lines = (run.colvars[0].parent / "trajectory.dump").read_text().splitlines()
+    return [
+        int(step) for title, step in itertools.pairwise(lines) if title.startswith("ITEM: TIMESTEP")
+    ]
+
+
+def test_frames_and_logs_of_all_pieces_stay(tmp_path, lammps_program):
+    """Four pieces of 2 ps with a frame every ps (250 steps), killed after two: each frame once, and four logs."""
+    run = start(tmp_path, lammps_program, dump_ps=1.0, walkers=2, pieces=4, time_ps=8.0)
+
+    def kill(done: int, pieces: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(kill)
+    trajectory = run.colvars[0].parent / "trajectory.dump"
+    half = trajectory.read_text()
+    assert frame_steps(run) == [0, 250, 500, 750, 1000]
+    with trajectory.open("a") as file:  # what the third piece wrote before it was killed
+        file.write("ITEM: TIMESTEP\n1250\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOU")
+    resumed = BarrierRun(run.folder)
+    resumed.run()
+    assert frame_steps(resumed) == list(range(0, 2001, 250))
+    assert trajectory.read_text().startswith(half)
+    for walker in ("walker_0", "walker_1"):
+        logs = sorted(path.name for path in (run.folder / walker).glob("*.lammps.log"))
+        assert logs == [f"piece_{k:03d}.lammps.log" for k in range(4)]
+
+
+def test_lammps_that_outlives_its_parent_writes_elsewhere(tmp_path, lammps_program):
+    """A file that is cut is a new one: who has the old one open does not write into it."""
+    run = start(tmp_path, lammps_program, walkers=1, time_ps=4.0)
+    run.run()
+    expected = run.colvars[0].read_text()
+    with run.colvars[0].open("a") as orphan:
+        orphan.write(" 98.0 1.0 of a piece that\n")
+        orphan.flush()
+        run._undo_torn_piece()
+        orphan.write(" 99.0 1.0 was killed\n")
+    assert run.colvars[0].read_text() == expected
+
+
+@pytest.mark.parametrize(
+    ("units", "found"),
+    [
+        ("", "LENGTH=nm ENERGY=kj/mol TIME=ps"),
+        ("# UNITS LENGTH=A ENERGY=eV TIME=ps\n", "LENGTH=nm ENERGY=kj/mol TIME=ps"),
+        ("UNITS LENGTH=A\n", "LENGTH=A ENERGY=kj/mol TIME=ps"),
+        ("UNITS ENERGY=eV TIME=ps\n", "LENGTH=nm ENERGY=eV TIME=ps"),
+        ("UNITS LENGTH=A ENERGY=eV TIME=fs\n", "LENGTH=A ENERGY=eV TIME=fs"),
+        ("UNITS ...\n LENGTH=A # Å\n ENERGY=kcal/mol\n...\n", "LENGTH=A ENERGY=kcal/mol TIME=ps"),
+    ],
+)
+def test_other_units_are_refused(tmp_path, units, found):
+    """A profile in kJ/mol would be given out as one in eV."""
+    path = tmp_path / "well.dat"
+    rest = PLUMED.partition("\n")[2]
+    path.write_text(units + rest)
+    with pytest.raises(
+        BarrierError, match=f"needs 'UNITS LENGTH=A ENERGY=eV TIME=ps', got {found}"
+    ):
+        find_columns(path)
+    path.write_text("UNITS ...\n  LENGTH=A # Å\n  ENERGY=eV\n... UNITS\n" + rest)
+    assert find_columns(path).bias == "hills.rbias"
+
+
+@pytest.mark.parametrize("clock", [False, True], ids=["one walker", "several walkers"])
+@pytest.mark.parametrize("n_variables", [1, 2])
+def test_summed_hills_of_one_and_two_variables(tmp_path, n_variables, clock):
+    """Against the closed form: hills in d and e, the profile along d with e integrated out."""
+    pytest.importorskip("plumed", reason="no PLUMED kernel: pip install --no-deps hillclimber")
+    centres = [(1.0, 2.0, 0.5), (1.6, 2.3, 0.3), (2.2, 1.8, 0.45)]  # d, e, height in eV
+    names, width = ["d", "e"][:n_variables], 0.2
+    fields = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
+    rows = [
+        [k + 1.0, *places[:n_variables], *[width] * n_variables, height, -1.0]
+        for k, (*places, height) in enumerate(centres)
+    ]
+    if clock:
+        fields.append("clock")
+        rows = [[*row, 12345.0] for row in rows]
+    header = [
+        f"#! FIELDS {' '.join(fields)}",
+        "#! SET multivariate false",
+        "#! SET kerneltype gaussian",
+    ]
+    lines = [" ".join(f"{number:.8f}" for number in row) for row in rows]
+    (tmp_path / "HILLS").write_text("\n".join([*header, *lines, ""]))
+    assert hill_variables(tmp_path / "HILLS") == names
+    grid = np.linspace(0.9, 2.3, 29)
+    free_energy = summed_hills([tmp_path / "HILLS"], "d", grid, TEMPERATURE, tmp_path)
+    e = np.linspace(0.8, 3.4, 1301)
+    bias = sum(
+        height
+        * np.exp(-((grid[:, None] - d) ** 2) / (2 * width**2))
+        * (np.exp(-((e[None] - at) ** 2) / (2 * width**2)) if n_variables == 2 else 1.0)
+        for d, at, height in centres
+    )
+    exact = -KT * np.log(np.exp(bias / KT).sum(axis=1))
+    # PLUMED cuts its Gaussians off at 2.5 widths and sums the projection over a coarse grid.
+    assert np.abs(free_energy - (exact - exact.min())).max() < 0.01
+
+
 def test_refusals(tmp_path, lammps_program):
     start(tmp_path, lammps_program)
     with pytest.raises(FileExistsError, match="--resume"):
@@ -244,7 +355,7 @@ def test_command_analyses_finished_files(tmp_path, capsys):
     )
     (tmp_path / "COLVAR").write_text("#! FIELDS time place.x hills.bias\n" + rows)
     plumed = "hills: METAD ARG=place.x SIGMA=0.1 HEIGHT=0.1 PACE=1\nPRINT ARG=place.x,hills.bias FILE=COLVAR\n"
-    (tmp_path / "made.dat").write_text(plumed)
+    (tmp_path / "made.dat").write_text("UNITS LENGTH=A ENERGY=eV TIME=ps\n" + plumed)
     command = [
         "barrier",
         "--colvar",

@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from lammps_inputs import script, write_data
 
+from qnep.deposit.barrier import find_columns
 from qnep.deposit.kernel import PlumedError
 from qnep.deposit.plumed_input import check_plumed_input, read_plumed_input
 
@@ -44,6 +45,11 @@ def test_input_runs_as_it_is(path, tmp_path, run_lammps):
     )
     assert run.status == 0, run.output
     assert np.isfinite(np.loadtxt(tmp_path / "COLVAR")).all()
+
+
+@pytest.mark.parametrize("name", ["ec_ring_opening", "opes_example", "p_f_cleavage"])
+def test_input_is_one_for_barriers(name):
+    assert find_columns(FOLDER / f"{name}.dat").bias
 
 
 def test_wrong_line_is_named(tmp_path):

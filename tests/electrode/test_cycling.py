@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +59,51 @@ def test_a_resumed_run_goes_the_same_way(tmp_path):
         assert row["lower_plated_layers"] == pytest.approx(plated, abs=1e-9)
 
 
+def test_what_a_kill_left_behind_the_state_is_cut_off(tmp_path, monkeypatch):
+    """Killed twice between trajectory and state, the second time with a torn frame: every frame is there once."""
+    cycling(tmp_path / "whole", short()).run()
+    folder = tmp_path / "parts"
+
+    def kill(path, content):
+        raise KeyboardInterrupt
+
+    cycling(folder, short(n_half_cycles=1)).run()
+    for torn in ("", '36\nLattice="8.4 0.0 0.0 0.0 8.4'):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("qnep.electrode.cycling.write_atomically", kill)
+            cycling(folder, short(), resume=True).run()
+        with (folder / "trajectory.extxyz").open("a") as file:
+            file.write(torn)
+    cycling(folder, short(), resume=True).run()
+    whole, parts = (read(tmp_path / name / "trajectory.extxyz", ":") for name in ("whole", "parts"))
+    assert [atoms.info["report"] for atoms in parts] == [0, 1, 2, 3, 4]
+    for one, other in zip(whole, parts, strict=True):
+        assert other.positions == pytest.approx(one.positions, abs=1e-6)
+    tables = [(tmp_path / name / "cycling.csv").read_text() for name in ("whole", "parts")]
+    assert [len(table.splitlines()) for table in tables] == [6, 6]
+
+
+def test_a_run_that_never_moved_is_resumed_from_its_start(tmp_path, monkeypatch):
+    """The state of the start counts: its velocities are not drawn again, and its table is not begun again."""
+    run = cycling(tmp_path, short())
+    monkeypatch.setattr(run, "_advance", lambda report: None)
+    run.run()
+    before = (tmp_path / "cycling.csv").read_text()
+    resumed = cycling(tmp_path, short(), resume=True)
+    monkeypatch.setattr(resumed, "_start", lambda: pytest.fail("began again"))
+    resumed.run()
+    assert (tmp_path / "cycling.csv").read_text().startswith(before)
+    assert len(list(read_cycling(tmp_path))) == 5
+
+
+def test_a_state_of_an_older_version_is_refused(tmp_path):
+    atoms = two_electrodes()
+    atoms.info = {"report": 3}
+    write(tmp_path / "state.extxyz", atoms)
+    with pytest.raises(ValueError, match="older version of qnep: start a new run from it"):
+        cycling(tmp_path, short(), resume=True)
+
+
 def test_a_used_folder_is_not_overwritten(tmp_path):
     cycling(tmp_path, short(n_half_cycles=1)).run()
     with pytest.raises(ValueError, match="holds a run already"):
@@ -100,6 +148,96 @@ def test_command_line(tmp_path, capsys):
     assert not status
     assert "cycling.csv" in capsys.readouterr().out
     assert len(list(read_cycling(tmp_path / "run"))) == 3
+
+
+@pytest.fixture
+def started(tmp_path) -> Path:
+    """Folder of a run of one half cycle, of two reports, whose every option is none of the defaults."""
+    atoms = two_electrodes()
+    write(tmp_path / "cell.extxyz", atoms)
+    charged_model().write(str(tmp_path / "nep.txt"))
+    files = [str(tmp_path / "cell.extxyz"), "--model", str(tmp_path / "nep.txt")]
+    electrodes = ["--distances", "4.4", "5.6", "--counts", "3", "8", "--hardness", "5"]
+    protocol = "--half-cycles 1 --half-cycle 0.002 --timestep 0.5 --temperature 350 --friction 2 --report 1 --seed 4"
+    options = [*electrodes, *protocol.split(), "--potentials", "-2", "2", "--relax", "2"]
+    assert not main(["electrode", *files, *options, "--folder", str(tmp_path / "run")])
+    return tmp_path / "run"
+
+
+def test_resume_keeps_the_options_of_the_start(started, capsys):
+    """From the folder alone; the plane is that of the start and not the middle of the atoms as they lie now."""
+    settings = json.loads((started / "protocol.json").read_text())
+    heights = two_electrodes().get_scaled_positions()[:, 2]
+    assert settings["plane"] == pytest.approx((heights.min() + heights.max()) / 2, abs=1e-7)
+    assert not main(["electrode", "--resume", "--folder", str(started), "--half-cycles", "2"])
+    resumed = json.loads((started / "protocol.json").read_text())
+    assert resumed["protocol"].pop("n_half_cycles") == 2
+    assert settings["protocol"].pop("n_half_cycles") == 1
+    assert resumed == settings
+    expected = {
+        "potentials_V": [-2.0, 2.0], "half_cycle_ps": 0.002, "timestep_fs": 0.5, "temperature_K": 350.0,
+        "friction_per_ps": 2.0, "report_fs": 1.0, "seed": 4, "relax_steps": 2,
+    }  # fmt: skip
+    assert resumed["protocol"] == expected
+    assert (resumed["distances"], resumed["counts"], resumed["hardness"]) == ([4.4, 5.6], [3, 8], 5)
+    rows = list(read_cycling(started))
+    assert [row["upper_V"] for row in rows] == [2, 2, 2, -2, -2]
+    assert [row["time_ps"] for row in rows] == pytest.approx([0, 0.001, 0.002, 0.003, 0.004])
+    assert not main(["electrode", "--resume", "--folder", str(started), "--temperature", "350"])
+    assert len(list(read_cycling(started))) == 5
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("--potentials -1 1", r"potentials_V \(-2.0, 2.0\), not \(-1.0, 1.0\): resume it without"),
+        ("--temperature 300 --seed 4", "started with temperature_K 350.0, not 300.0: resume"),
+        ("--counts 5 8 --plane 0.4", r"counts \(3.0, 8.0\), not \(5.0, 8.0\)"),
+        ("--hardness 4.6", "hardness 5.0, not 4.6"),
+        ("other.extxyz", "structure .*cell.extxyz, not .*other.extxyz"),
+        ("--build '--solvent EC'", "build None, not --solvent EC"),
+    ],
+)
+def test_resume_refuses_other_options(started, capsys, options, text):
+    before = {path.name: path.read_bytes() for path in started.iterdir()}
+    command = ["electrode", "--resume", "--folder", str(started), "--half-cycles", "2"]
+    assert main([*command, *shlex.split(options)]) == 2
+    assert re.search(text, capsys.readouterr().err)
+    assert {path.name: path.read_bytes() for path in started.iterdir()} == before
+
+
+def test_resume_knows_its_model(started, capsys):
+    """The file may be moved; another one in its place is another run."""
+    model = started.parent / "nep.txt"
+    moved = model.rename(model.with_name("moved.txt"))
+    command = ["electrode", "--resume", "--folder", str(started), "--half-cycles", "2"]
+    charged_model(seed=7).write(str(model))
+    assert main(command) == 2
+    assert "nep.txt is not the model that the run was started with" in capsys.readouterr().err
+    assert not main([*command, "--model", str(moved)])
+    assert json.loads((started / "protocol.json").read_text())["model"] == str(moved)
+
+
+def test_resume_without_a_protocol(started, capsys):
+    command = ["electrode", "--resume", "--folder", str(started)]
+    (started / "protocol.json").write_text("{half")
+    assert main(command) == 2
+    assert "protocol.json cannot be read" in capsys.readouterr().err
+    (started / "protocol.json").unlink()
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "older version of qnep" in error
+    assert f"qnep electrode {started / 'state.extxyz'} --model" in error
+    assert main(["electrode", "--resume", "--folder", str(started / "nowhere")]) == 2
+    assert "there is no run to resume" in capsys.readouterr().err
+
+
+def test_resume_before_the_first_report(started):
+    """Killed in the minimisation there is no state: the run begins with the structure of its start."""
+    (started / "state.extxyz").unlink()
+    assert not main(["electrode", "--resume", "--folder", str(started)])
+    assert len(read(started / "trajectory.extxyz", ":")) == len(list(read_cycling(started))) == 3
 
 
 def test_command_line_builds_its_cell(tmp_path, capsys):

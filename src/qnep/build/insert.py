@@ -11,7 +11,7 @@ from qnep.build.packing import random_rotation
 from qnep.build.relax import push_apart
 
 PLACES = ("bulk", "interface", "substrate")
-CLEARANCE = 1.8  # Å; solvent molecules and metal atoms closer than this give way
+CLEARANCE = 1.8  # Å; what is closer than this gives way, or the place is not taken
 N_TRIALS = 200
 INTERFACE_DEPTH = 3.0  # Å above the solid's outermost atoms
 
@@ -22,7 +22,8 @@ def insert_fragments(
     """Return the structure with copies of a molecule or ion cluster in it.
 
     Each copy takes, of `trials` random positions and orientations, the one with most room. Whole solvent molecules
-    that it touches are taken out (never ions), and in the substrate the metal atoms.
+    that it touches are taken out, and in the substrate atoms of the solid; never ions, what was inserted before, or,
+    elsewhere, the solid.
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ def insert_fragments(
 
     Raises
     ------
-    ValueError : unknown place or molecule, a solid that is not there, or a clash with an ion that cannot give way.
+    ValueError : unknown place or molecule, a solid that is not there, or no position without touching what cannot give
+        way.
     """
     if place not in PLACES:
         raise ValueError(f"place must be one of {', '.join(PLACES)}, got {place!r}")
@@ -43,12 +45,19 @@ def insert_fragments(
         raise ValueError(f"at least one copy, got {count}")
     generator = np.random.default_rng(seed)
     result = _with_regions(atoms)
+    n_before = _n_products(result)
     fragment = make_molecule(name, seed)
     for _ in range(count):
         low, high = _window(result, place)
-        placed = _roomiest(result, fragment, low, high, generator, trials)
+        gives_way = _gives_way(result, place)
+        placed = _roomiest(result, gives_way, fragment, low, high, generator, trials)
         result = _make_room(result, placed)
         result = _append(result, placed)
+    if _n_products(result) != n_before + count:
+        raise ValueError(
+            f"of {n_before + count} inserted molecules {_n_products(result)} are left: "
+            "insert fewer, or enlarge the cell"
+        )
     is_solid = result.arrays["molecule_id"] == 0
     return push_apart(result, is_fixed=is_solid)
 
@@ -79,15 +88,30 @@ def _window(atoms: Atoms, place: str) -> tuple[float, float]:
     return 0.5 * (bottom + surface), surface
 
 
+def _n_products(atoms: Atoms) -> int:
+    is_product = atoms.arrays["region"] == Region.PRODUCT
+    return len(np.unique(atoms.arrays["molecule_id"][is_product]))
+
+
+def _gives_way(atoms: Atoms, place: str) -> np.ndarray:  # [n_atoms]
+    """Which atoms may be taken out: those of neutral solvent molecules, and in the substrate those of the solid."""
+    ids = atoms.arrays["molecule_id"]
+    charges = np.bincount(ids, atoms.get_initial_charges())
+    is_liquid = (ids > 0) & (atoms.arrays["region"] == Region.ELECTROLYTE)
+    is_solvent = is_liquid & (np.abs(charges[ids]) < 0.5)
+    return is_solvent | (ids == 0) if place == "substrate" else is_solvent
+
+
 def _roomiest(
     atoms: Atoms,
+    gives_way: np.ndarray,
     fragment: Atoms,
     low: float,
     high: float,
     generator: np.random.Generator,
     trials: int,
 ) -> Atoms:
-    """Return the placement with the largest distance to ions and the fewest touched atoms."""
+    """Return the placement with most room and the fewest touched atoms, all of which give way."""
     best, best_score = None, -np.inf
     for _ in range(trials):
         trial = fragment.copy()
@@ -97,18 +121,20 @@ def _roomiest(
         centre[2] = generator.uniform(low, high)
         trial.positions += centre
         distances = _distances(atoms, trial)
-        score = min(distances.min(), CLEARANCE + 1.0) - 0.05 * (distances < CLEARANCE).sum()
-        if score > best_score and not _touches_ion(atoms, distances):
+        is_near = distances < CLEARANCE
+        score = min(distances.min(), CLEARANCE + 1.0) - 0.05 * is_near.sum()
+        if score > best_score and not (is_near & ~gives_way).any():
             best, best_score = trial, score
     if best is None:
         raise ValueError(
-            f"no place for {fragment.info['name']} without touching an ion in {trials} trials"
+            f"no place for {fragment.info['name']} in {trials} trials that touches no ion, nothing inserted before "
+            "and, outside the substrate, nothing of the solid: insert fewer, or enlarge the cell"
         )
     return best
 
 
 def _make_room(atoms: Atoms, placed: Atoms) -> Atoms:
-    """Take out solvent molecules and solid atoms that the fragment touches."""
+    """Take out what the fragment touches: whole molecules, and single atoms of the solid."""
     is_near = _distances(atoms, placed) < CLEARANCE
     molecule_ids = atoms.arrays["molecule_id"]
     touched = set(molecule_ids[is_near & (molecule_ids > 0)])
@@ -146,13 +172,3 @@ def _distances(atoms: Atoms, placed: Atoms) -> np.ndarray:
     inverse = np.linalg.inv(atoms.cell.array)
     vectors -= (np.round(vectors @ inverse) * atoms.pbc) @ atoms.cell.array
     return np.linalg.norm(vectors, axis=2).min(axis=1)
-
-
-def _touches_ion(atoms: Atoms, distances: np.ndarray) -> bool:
-    near_ids = np.unique(atoms.arrays["molecule_id"][distances < CLEARANCE])
-    charges = np.bincount(
-        atoms.arrays["molecule_id"],
-        atoms.get_initial_charges(),
-        minlength=1 + near_ids.max(initial=0),
-    )
-    return bool((np.abs(charges[near_ids[near_ids > 0]]) > 0.5).any())

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qnep.deposit.dynamics import END_FRAME, START_DATA, Dynamics, end_line, setup_lines
+from qnep.deposit.dynamics import (
+    END_FRAME,
+    START_DATA,
+    TRAJECTORY,
+    Dynamics,
+    end_line,
+    setup_lines,
+)
 from qnep.deposit.engine import ForceField, LammpsProgram
 from qnep.deposit.frame import Frame, read_frame, write_data, write_frame
 from qnep.deposit.kernel import PlumedError
@@ -28,7 +36,7 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "barrier.json"
 START_FRAME = "start.dump"
 BIASING_ACTIONS = ("METAD", "OPES_METAD", "OPES_METAD_EXPLORE", "RESTRAINT", "EXTERNAL")
-OUTPUT_FILES = ("COLVAR", "HILLS", "KERNELS")
+OUTPUT_FILES = ("COLVAR", "HILLS", "KERNELS", TRAJECTORY)  # beginnings of the names of what grows
 GROWING, STATIC = (
     "plumed.dat",
     "static.dat",
@@ -59,7 +67,7 @@ def find_columns(plumed_file: str | Path, variable: str | None = None) -> Column
 
     Raises
     ------
-    BarrierError : an action or a column is missing.
+    BarrierError : an action or a column is missing, or the numbers in COLVAR are not in Å, eV and ps.
     """
     instructions = read_plumed_input(plumed_file)
     biases = [one for one in instructions if one.action in BIASING_ACTIONS and one.label]
@@ -68,6 +76,7 @@ def find_columns(plumed_file: str | Path, variable: str | None = None) -> Column
         raise BarrierError(
             f"{plumed_file} needs a labelled {', '.join(BIASING_ACTIONS[:2])} ... and a PRINT with FILE=COLVAR"
         )
+    _require_units(plumed_file, instructions)
     printed = prints[0].get("ARG").split(",")
     variable = variable or biases[0].get("ARG").split(",")[0]
     label = biases[0].label
@@ -82,8 +91,25 @@ def find_columns(plumed_file: str | Path, variable: str | None = None) -> Column
     return Columns(variable, bias, tuple(name for name in walls if name in printed))
 
 
+def _require_units(plumed_file: str | Path, instructions: list[Instruction]) -> None:
+    """PLUMED's own energies, in kJ/mol, would be taken for 96 times as many."""
+    units = next((one for one in instructions if one.action == "UNITS"), Instruction(0, "UNITS"))
+    found = {
+        keyword: units.get(keyword, default)
+        for keyword, default in (("LENGTH", "nm"), ("ENERGY", "kj/mol"), ("TIME", "ps"))
+    }
+    if found != {"LENGTH": "A", "ENERGY": "eV", "TIME": "ps"}:
+        raise BarrierError(
+            f"{plumed_file} needs 'UNITS LENGTH=A ENERGY=eV TIME=ps', got "
+            + " ".join(f"{keyword}={unit}" for keyword, unit in found.items())
+        )
+
+
 class BarrierRun:
-    """A run in a folder: `walker_N` for each walker, hills shared in `hills`."""
+    """A run in a folder: `walker_N` for each walker, hills shared in `hills`.
+
+    Files of a walker grow from piece to piece, the trajectory with them; of each piece stay its log and its last frame.
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -189,13 +215,13 @@ class BarrierRun:
         )
 
     def _undo_torn_piece(self) -> None:
-        """Cut what a killed piece wrote, so that no hill counts twice."""
+        """Cut what a killed piece wrote, so that no hill and no frame counts twice."""
         for path in self._outputs():
             size = self.state["sizes"].get(str(path.relative_to(self.folder)), 0)
             if size == 0:
                 path.unlink()
             elif path.stat().st_size > size:
-                os.truncate(path, size)
+                _cut(path, size)
 
     def _run_piece(self, walker: int) -> None:
         folder = self.folder / f"walker_{walker}"
@@ -222,8 +248,13 @@ class BarrierRun:
             lines = [
                 line.replace(f"plumedfile {GROWING}", f"plumedfile {STATIC}") for line in lines
             ]
-        text = "\n".join([*lines, f"run {steps}", end_line(force_field)]) + "\n"
-        program.run(text, folder)
+        lines += [
+            "dump_modify trajectory append yes",
+            f"run {steps}",
+            end_line(force_field),
+        ]
+        program.run("\n".join(lines) + "\n", folder)
+        (folder / "in.lammps.log").replace(folder / f"piece_{done:03d}.lammps.log")
         (folder / END_FRAME).replace(folder / f"piece_{done:03d}.dump")
 
 
@@ -258,6 +289,14 @@ def _without_new_hills(instructions: list[Instruction]) -> list[Instruction]:
         else one
         for one in instructions
     ]
+
+
+def _cut(path: Path, size: int) -> None:
+    """Cut a file by a shorter copy: a LAMMPS that outlives its killed parent goes on writing, but to the old file."""
+    copy = path.with_name(path.name + ".part")
+    shutil.copyfile(path, copy)
+    os.truncate(copy, size)
+    copy.replace(path)
 
 
 def _save(folder: Path, state: dict[str, Any]) -> None:

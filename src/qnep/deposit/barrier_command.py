@@ -20,6 +20,7 @@ from qnep.deposit.free_energy import (
     Barrier,
     Profile,
     find_barrier,
+    hill_variables,
     read_samples,
     reweighted_profile,
     summed_hills,
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
         samples, columns.variable, temperature, options.blocks, discard=discard
     )
     summed = None
-    if hills and columns.variable in hills[0].read_text().partition("\n")[0].split():
+    if hills and columns.variable in hill_variables(hills[0]):
         summed = summed_hills(hills, columns.variable, profile.grid, temperature, options.folder)
     barrier = find_barrier(
         profile,

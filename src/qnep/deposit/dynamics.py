@@ -81,6 +81,8 @@ def setup_lines(
         *_integration(dynamics, pbc, noise),
         f"dump trajectory all custom {stride} {TRAJECTORY} id element x y z q",
         f"dump_modify trajectory element {' '.join(force_field.elements)} sort id first no",
+        # The frame at which a part of a run begins was the last one of the part before.
+        *([f"dump_modify trajectory delay {start + 1}"] if start else []),
         *(["fix plumed all plumed plumedfile plumed.dat outfile plumed.log"] if biased else []),
         f"thermo {max(1, stride // 2)}",
         f"thermo_style {THERMO}" + (" f_plumed f_plumed[2]" if biased else ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,16 @@ def _offsets(profiles: np.ndarray, total: np.ndarray) -> np.ndarray:
     return np.array([np.nanmean(profile - total) for profile in profiles])
 
 
+def hill_variables(path: str | Path) -> list[str]:
+    """Return the variables of a HILLS file: the columns between the time and the first width.
+
+    What follows the widths is no guide: several walkers write a column more, ``clock``, than one does.
+    """
+    with Path(path).open() as file:
+        fields = file.readline().split()[2:]
+    return list(takewhile(lambda name: not name.startswith("sigma_"), fields[1:]))
+
+
 def summed_hills(
     hills: Sequence[Path], variable: str, grid: np.ndarray, temperature: float, folder: Path
 ) -> np.ndarray:
@@ -184,8 +195,6 @@ def summed_hills(
     hills : HILLS files of one run, or of its walkers. Other variables in them are integrated out.
     folder : where the tool may write.
     """
-    fields = hills[0].read_text().partition("\n")[0].split()[2:]
-    variables = fields[1 : 1 + (len(fields) - 4) // 2]
     output = folder / "sum_hills.dat"
     output.unlink(missing_ok=True)
     arguments = [
@@ -194,7 +203,7 @@ def summed_hills(
         "--outfile",
         output.name,
     ]
-    if len(variables) > 1:
+    if len(hill_variables(hills[0])) > 1:
         arguments += ["--idw", variable, "--kt", repr(units.kB * temperature)]
     run_plumed_tool("sum_hills", *arguments, folder=folder)
     columns = read_colvar(output)

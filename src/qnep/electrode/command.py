@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +15,22 @@ from ase.io import read
 
 from qnep.calculator import QNEP
 from qnep.electrode.constant_potential import ConstantPotential
-from qnep.electrode.cycling import FIGURE, STATE, TABLE, Cycling, CyclingProtocol
+from qnep.electrode.cycling import (
+    FIGURE,
+    STATE,
+    TABLE,
+    Cycling,
+    CyclingProtocol,
+    require_no_run,
+)
 from qnep.electrode.membership import CoordinationMembership
 from qnep.electrode.parameters import Electrode, ElementParameters
+from qnep.electrode.settings import CyclingSettings, digest
 from qnep.electrode.slab import unwrap
 
 CELL = "cell.extxyz"
-DEFAULTS = CyclingProtocol()
+METAL = "Na"
+DEFAULTS = CyclingProtocol(relax_steps=100)
 MEMBERSHIP = CoordinationMembership([])
 
 
@@ -30,7 +41,7 @@ def register(subparsers: Any) -> None:
         help="electrodes at constant potential",
         description="Charge and discharge a cell metal | electrolyte | metal | vacuum, as `qnep build` makes it, at "
         "given potentials that change places with every half cycle.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # only what is given must be that of a run which is resumed
     )
     parser.add_argument(
         "structure", nargs="?", help="in any format that ASE reads; vacuum along --axis"
@@ -41,10 +52,17 @@ def register(subparsers: Any) -> None:
         help="build the cell instead: options of `qnep build interface --electrodes 2` in quotes, as "
         "'--solvent EC --salt NaPF6 --atoms 700'; it is left in --folder",
     )
-    parser.add_argument("--model", required=True, help="qNEP model file with charges")
-    parser.add_argument("--folder", type=Path, default=Path("electrode"), help="of the run")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --folder")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", help="qNEP model file with charges")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("electrode"), help="of the run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        default=False,
+        help="go on with the run in --folder, which keeps its options; only --half-cycles may be another",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     _add_electrodes(parser)
     _add_protocol(parser)
     parser.set_defaults(run=run)
@@ -52,115 +70,167 @@ def register(subparsers: Any) -> None:
 
 def _add_electrodes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("electrodes")
-    group.add_argument("--metal", default="Na", help="symbol of the electrodes' metal")
-    group.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="cell vector")
+    group.add_argument("--metal", help=f"symbol of the electrodes' metal (default: {METAL})")
+    group.add_argument(
+        "--axis",
+        type=int,
+        choices=(0, 1, 2),
+        help=f"cell vector through the vacuum (default: {MEMBERSHIP.axis})",
+    )
     group.add_argument(
         "--plane",
         type=float,
-        help="fraction of --axis that divides the electrodes; default: the middle of the atoms",
+        help="fraction of --axis that divides the electrodes (default: the middle of the atoms)",
     )
     group.add_argument(
         "--distances",
         type=float,
         nargs=2,
-        default=MEMBERSHIP.distances,
-        help="Å, between which a neighbour fades out",
+        help=f"Å, between which a neighbour fades out (default: {_words(MEMBERSHIP.distances)})",
     )
     group.add_argument(
         "--counts",
         type=float,
         nargs=2,
-        default=MEMBERSHIP.counts,
-        help="of neighbours, where an atom joins",
+        help=f"of neighbours, where an atom joins (default: {_words(MEMBERSHIP.counts)})",
     )
-    group.add_argument("--hardness", type=float, help="V/e of the metal; default: from the table")
+    group.add_argument("--hardness", type=float, help="V/e of the metal (default: from the table)")
 
 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("protocol")
     group.add_argument(
         "--potentials",
+        dest="potentials_V",
+        metavar=("LOWER", "UPPER"),
         type=float,
         nargs=2,
-        default=DEFAULTS.potentials_V,
-        help="V, lower and upper",
+        help=f"V (default: {_words(DEFAULTS.potentials_V)})",
     )
-    group.add_argument("--half-cycles", type=int, default=DEFAULTS.n_half_cycles)
-    group.add_argument("--half-cycle", type=float, default=DEFAULTS.half_cycle_ps, help="ps")
-    group.add_argument("--timestep", type=float, default=DEFAULTS.timestep_fs, help="fs")
-    group.add_argument("--temperature", type=float, default=DEFAULTS.temperature_K, help="K")
-    group.add_argument("--friction", type=float, default=DEFAULTS.friction_per_ps, help="1/ps")
-    group.add_argument("--report", type=float, default=DEFAULTS.report_fs, help="fs between rows")
-    group.add_argument("--seed", type=int, default=DEFAULTS.seed)
-    group.add_argument(
-        "--relax", type=int, default=100, help="steps, at most, of a minimisation at the start"
-    )
+    for flag, name, kind, meaning in (
+        ("--half-cycles", "n_half_cycles", int, "in all"),
+        ("--half-cycle", "half_cycle_ps", float, "ps"),
+        ("--timestep", "timestep_fs", float, "fs"),
+        ("--temperature", "temperature_K", float, "K"),
+        ("--friction", "friction_per_ps", float, "1/ps"),
+        ("--report", "report_fs", float, "fs between rows"),
+        ("--seed", "seed", int, "of velocities and thermostat"),
+        ("--relax", "relax_steps", int, "steps, at most, of a minimisation at the start"),
+    ):
+        group.add_argument(
+            flag,
+            dest=name,
+            metavar=flag.removeprefix("--").replace("-", "_").upper(),
+            type=kind,
+            help=f"{meaning} (default: {getattr(DEFAULTS, name)})",
+        )
+
+
+def _words(numbers: Sequence[float]) -> str:
+    return " ".join(str(number) for number in numbers)
 
 
 def run(options: argparse.Namespace) -> None:
     """Cycle the cell and say where the results lie."""
-    atoms = cast(Atoms, read(_structure(options)))
-    atoms.pbc[options.axis] = True  # `qnep build` marks it open; the slab term opens it again
-    protocol = CyclingProtocol(
-        tuple(options.potentials),
-        options.half_cycles,
-        options.half_cycle,
-        options.timestep,
-        options.temperature,
-        options.friction,
-        options.report,
-        options.seed,
-        options.relax,
-    )
+    folder = options.folder
+    settings = _resumed(options) if options.resume else _chosen(options)
+    state = folder / STATE
+    atoms = _read_cell(state if state.exists() else settings.structure, settings.axis)
+    protocol = settings.protocol
     membership = CoordinationMembership(
-        [options.metal],
-        tuple(options.distances),
-        tuple(options.counts),
-        [_middle(atoms, options.axis) if options.plane is None else options.plane],
-        axis=options.axis,
+        [settings.metal],
+        settings.distances,
+        settings.counts,
+        [settings.plane],
+        axis=settings.axis,
     )
     electrodes = [
         Electrode(name, potential_V=potential)
         for name, potential in zip(("lower", "upper"), protocol.potentials_V)
     ]
     calculator = ConstantPotential(
-        QNEP(options.model, n_threads=options.threads),
+        QNEP(settings.model, n_threads=options.threads),
         electrodes,
         membership,
         parameters=None
-        if options.hardness is None
-        else {options.metal: ElementParameters(0.0, options.hardness, 1.0)},
-        slab_axis=options.axis,
+        if settings.hardness is None
+        else {settings.metal: ElementParameters(0.0, settings.hardness, 1.0)},
+        slab_axis=settings.axis,
         n_threads=options.threads,
     )
-    cycling = Cycling(atoms, calculator, membership, protocol, options.folder, options.resume)
+    cycling = Cycling(atoms, calculator, membership, protocol, folder, options.resume)
+    settings.save(folder)
     cycling.run()
-    print(f"table {options.folder / TABLE}, figure {options.folder / FIGURE}")
+    print(f"table {folder / TABLE}, figure {folder / FIGURE}")
 
 
-def _structure(options: argparse.Namespace) -> Path:
-    """The structure that is named or built; that of a run which is resumed lies in its folder."""
-    if (options.structure is None) == (options.build is None) and not options.resume:
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options on the command line that decide the run, by the names of its settings and its protocol."""
+    names = {field.name for kind in (CyclingSettings, CyclingProtocol) for field in fields(kind)}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(options).items()
+        if name in names
+    }
+    paths = {key: str(Path(given[key]).resolve()) for key in ("structure", "model") if key in given}
+    return given | paths
+
+
+def _resumed(options: argparse.Namespace) -> CyclingSettings:
+    """Settings of the run in the folder; what is given again must be the same."""
+    return CyclingSettings.load(options.folder).resumed(_given(options))
+
+
+def _chosen(options: argparse.Namespace) -> CyclingSettings:
+    """Settings of a new run: what is given, else the defaults."""
+    given = _given(options)
+    if ("structure" in given) == ("build" in given):
         raise ValueError(
             "name either a structure or --build with options of `qnep build interface`"
         )
-    if options.structure is not None:
-        return Path(options.structure)
-    cell = options.folder / CELL
-    if options.build is None:
-        return options.folder / STATE
-    if not cell.exists():
-        options.folder.mkdir(parents=True, exist_ok=True)
-        from qnep.cli import main
+    if "model" not in given:
+        raise ValueError("name a --model")
+    require_no_run(options.folder)
+    protocol = {
+        field.name: given.pop(field.name) for field in fields(DEFAULTS) if field.name in given
+    }
+    metal, axis = given.get("metal", METAL), given.get("axis", MEMBERSHIP.axis)
+    if "build" in given:
+        given["structure"] = str(_build_cell(options.folder, metal, given["build"]))
+    if "plane" not in given:
+        given["plane"] = _middle(_read_cell(given["structure"], axis), axis)
+    defaults = {
+        "build": None,
+        "metal": metal,
+        "axis": axis,
+        "distances": MEMBERSHIP.distances,
+        "counts": MEMBERSHIP.counts,
+        "hardness": None,
+    }
+    return CyclingSettings(
+        **{**defaults, **given},
+        model_sha256=digest(given["model"]),
+        protocol=replace(DEFAULTS, **protocol),
+    )
 
-        words = ["interface", "--electrodes", "2", "--solid", options.metal]
-        # What is given twice counts as given last.
-        status = main(
-            ["build", *words, *shlex.split(options.build), "-o", str(cell.with_suffix(""))]
-        )
-        if status:
-            raise ValueError("the cell could not be built, see above")
+
+def _build_cell(folder: Path, metal: str, build: str) -> Path:
+    """Build a cell with two electrodes in the folder and return its file."""
+    from qnep.cli import main
+
+    cell = (folder / CELL).resolve()
+    cell.parent.mkdir(parents=True, exist_ok=True)
+    words = ["interface", "--electrodes", "2", "--solid", metal]
+    # What is given twice counts as given last.
+    if main(["build", *words, *shlex.split(build), "-o", str(cell.with_suffix(""))]):
+        raise ValueError("the cell could not be built, see above")
     return cell
+
+
+def _read_cell(path: str | Path, axis: int) -> Atoms:
+    atoms = cast(Atoms, read(path))
+    atoms.pbc[axis] = True  # `qnep build` marks it open; the slab term opens it again
+    return atoms
 
 
 def _middle(atoms: Atoms, axis: int) -> float:

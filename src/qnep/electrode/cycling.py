@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import numpy as np
 from ase import Atoms, units
@@ -21,6 +24,7 @@ from qnep.electrode.constant_potential import ConstantPotential
 from qnep.electrode.deposits import Deposits, measure_deposits
 from qnep.electrode.membership import CoordinationMembership
 from qnep.electrode.slab import unwrap
+from qnep.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,7 @@ TABLE = "cycling.csv"
 STATE = "state.extxyz"
 TRAJECTORY = "trajectory.extxyz"
 FIGURE = "cycling.png"
+SIZES = {TABLE: "table_bytes", TRAJECTORY: "trajectory_bytes"}  # in the state's info
 
 
 @dataclass(frozen=True)
@@ -84,20 +89,25 @@ class CyclingProtocol:
 
 
 class Cycling:
-    """A run in a folder that can be stopped at any time and resumed.
+    """A run in a folder that can be stopped or killed at any time and resumed.
+
+    The state is replaced in one move after table and trajectory and holds their sizes: what a killed run wrote behind
+    these is cut off.
 
     Parameters
     ----------
     atoms : start; ignored if the folder holds a state and `resume` is set.
     calculator : with two electrodes, lower and upper.
     membership : the same that the calculator uses.
-    protocol : see `CyclingProtocol`.
+    protocol : see `CyclingProtocol`. Like calculator and membership it must be that of the start when a run is resumed,
+        `n_half_cycles` apart; `qnep electrode` keeps them in a file and sees to it.
     folder : for table, state, trajectory and figure.
     resume : go on from the saved state.
 
     Raises
     ------
-    ValueError : the calculator has not two electrodes, or the folder holds a run and `resume` is not set.
+    ValueError : the calculator has not two electrodes, the folder holds a run and `resume` is not set, or that run was
+        made by an older version of qnep.
     """
 
     def __init__(
@@ -115,15 +125,22 @@ class Cycling:
         self._calculator = calculator
         self._membership = membership
         self._protocol = protocol
-        self._done = 0
+        self._done: int | None = None  # reports; the one of the start has number 0
+        self._sizes = dict.fromkeys(SIZES, 0)  # bytes that belong to the reports that are done
         folder.mkdir(parents=True, exist_ok=True)
         start = atoms
         if resume and (folder / STATE).exists():
             atoms = cast(Atoms, read(folder / STATE))
+            if not set(SIZES.values()) <= set(atoms.info):
+                raise ValueError(
+                    f"{folder / STATE} was written by an older version of qnep: start a new run from it, "
+                    "in another folder"
+                )
             self._done = int(atoms.info["report"])
+            self._sizes = {name: int(atoms.info[key]) for name, key in SIZES.items()}
             start = cast(Atoms, read(folder / TRAJECTORY, index=0))
-        elif (folder / STATE).exists():
-            raise ValueError(f"{folder} holds a run already: resume it or choose another folder")
+        else:
+            require_no_run(folder)
         self.atoms = atoms
         self._start_metal = self._metal(start)
         atoms.calc = calculator
@@ -131,10 +148,11 @@ class Cycling:
     def run(self) -> None:
         """Run to the end of the protocol; the figure is drawn at the end."""
         protocol = self._protocol
-        if self._done == 0:
+        if self._done is None:
             self._start()
+        done = self._done or 0
         total = protocol.n_half_cycles * protocol.reports_per_half_cycle
-        for report in tqdm(range(self._done + 1, total + 1), desc="cycling", unit="report"):
+        for report in tqdm(range(done + 1, total + 1), desc="cycling", unit="report"):
             self._advance(report)
         draw_cycling(self._folder)
 
@@ -148,15 +166,10 @@ class Cycling:
             )
         generator = np.random.default_rng(self._protocol.seed)
         thermalize_momenta(self.atoms, temperature_K=self._protocol.temperature_K, rng=generator)
-        with (self._folder / TABLE).open("w", newline="") as file:
-            row = self._row(0)
-            table = csv.DictWriter(file, row)
-            table.writeheader()
-            table.writerow(row)
-        write(self._folder / TRAJECTORY, self._snapshot(0))
+        self._record(0)
 
     def _advance(self, report: int) -> None:
-        """Dynamics up to a report, then table, trajectory and state, in this order."""
+        """Dynamics up to a report."""
         protocol = self._protocol
         self._set_potentials(report)
         dynamics = Langevin(
@@ -168,22 +181,33 @@ class Cycling:
             rng=np.random.default_rng([protocol.seed, report]),  # a resumed run goes the same way
         )
         dynamics.run(protocol.steps_per_report)
-        self._truncate_after(report - 1)
-        with (self._folder / TABLE).open("a", newline="") as file:
-            row = self._row(report)
-            csv.DictWriter(file, row).writerow(row)
-        write(self._folder / TRAJECTORY, self._snapshot(report), append=True)
-        temporary = self._folder / (STATE + ".new")
-        write(temporary, self._snapshot(report), format="extxyz")
-        temporary.replace(self._folder / STATE)
+        self._record(report)
+
+    def _record(self, report: int) -> None:
+        """Write table, trajectory and state, in this order."""
+        row, snapshot = self._row(report), self._snapshot(report)
+        with self._appended(TABLE) as file:
+            table = csv.DictWriter(file, row)
+            if report == 0:
+                table.writeheader()
+            table.writerow(row)
+        with self._appended(TRAJECTORY) as file:
+            write(file, snapshot, format="extxyz")
+        snapshot.info |= {key: self._sizes[name] for name, key in SIZES.items()}
+        state = io.StringIO()
+        write(state, snapshot, format="extxyz")
+        write_atomically(self._folder / STATE, state.getvalue())
         self._done = report
 
-    def _truncate_after(self, report: int) -> None:
-        """Drop rows of a run that was stopped between table and state."""
-        path = self._folder / TABLE
-        lines = path.read_text().splitlines(keepends=True)
-        if len(lines) > report + 2:
-            path.write_text("".join(lines[: report + 2]))
+    @contextmanager
+    def _appended(self, name: str) -> Iterator[TextIO]:
+        """A file open at the end of what belongs to the last state; what lies behind, a killed run left there."""
+        path = self._folder / name
+        path.touch()
+        os.truncate(path, self._sizes[name])
+        with path.open("a", encoding="utf-8", newline="") as file:
+            yield file
+        self._sizes[name] = path.stat().st_size
 
     def _set_potentials(self, report: int) -> None:
         for electrode, potential in zip(
@@ -231,6 +255,17 @@ class Cycling:
         return measure_deposits(
             atoms, weights, list(self._membership.elements), self._membership.distances[0], axis
         )
+
+
+def require_no_run(folder: Path) -> None:
+    """Check that no run would be overwritten.
+
+    Raises
+    ------
+    ValueError : the folder holds a run.
+    """
+    if (folder / STATE).exists():
+        raise ValueError(f"{folder} holds a run already: resume it or choose another folder")
 
 
 def read_cycling(folder: Path) -> Iterator[dict[str, float]]:
