@@ -86,8 +86,12 @@ def _iread_other(path: Path) -> Iterator[Atoms]:
         raise ValueError(
             f"{path}: ASE cannot read this file: unknown format {failure}"
         ) from failure
-    except (ValueError, KeyError, IndexError, RuntimeError) as failure:
-        raise ValueError(f"{path}: ASE cannot read this file: {failure}") from failure
+    except OSError:
+        raise
+    except Exception as failure:  # the readers of ASE raise anything
+        raise ValueError(
+            f"{path}: ASE cannot read this file: {type(failure).__name__}: {failure}"
+        ) from failure
 
 
 def iread_xyz(file: IO[str], name: str) -> Iterator[Atoms]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -78,3 +79,45 @@ class Tiring(LennardJones):
 def tiring(made: str, n_good: int = 1000) -> Tiring:
     """Return a calculator that fails when it has been used too often."""
     return Tiring(made, n_good)
+
+
+class Sleeping(LennardJones):
+    """Lennard-Jones that notes its process and folder in a file and then needs an hour."""
+
+    def __init__(self, begun: str) -> None:
+        super().__init__(epsilon=0.01, sigma=2.5, rc=4.0)
+        self.begun = Path(begun)
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: object) -> None:
+        note(self.begun, os.getpid())
+        time.sleep(3600)
+
+
+def sleeping(begun: str) -> Sleeping:
+    """Return a calculator that does not come to an end."""
+    return Sleeping(begun)
+
+
+class Deserting(LennardJones):
+    """Lennard-Jones that starts a program, notes its process and folder in a file, and kills itself."""
+
+    def __init__(self, begun: str) -> None:
+        super().__init__(epsilon=0.01, sigma=2.5, rc=4.0)
+        self.begun = Path(begun)
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: object) -> None:
+        program = subprocess.Popen(["sleep", "3600"])
+        note(self.begun, program.pid)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deserting(begun: str) -> Deserting:
+    """Return a calculator that crashes and leaves a program behind."""
+    return Deserting(begun)
+
+
+def note(file: Path, process_id: int) -> None:
+    """Write a process and the working folder into a file, which is whole when it is seen."""
+    beside = file.with_suffix(".part")
+    beside.write_text(f"{process_id} {Path.cwd()}")
+    beside.rename(file)

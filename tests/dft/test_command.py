@@ -6,6 +6,7 @@ import pytest
 from ase.io import read, write
 
 from qnep.cli import main
+from qnep.dft import Pool
 
 BACKEND = ("--backend", "fakes:lennard_jones")
 
@@ -42,6 +43,35 @@ def test_adopted_labels_are_not_computed_again(folder, capsys):
     assert "0 labelled, 3 already in the pool" in capsys.readouterr().out
 
 
+def test_files_in_the_dialect_of_gpumd(folder, capsys):
+    """The cell counts in lower case too, and a virial is a stress: -W / V = -9 / 900."""
+    comment = (
+        'lattice="10 0 0 0 10 0 0 0 9" energy=-1 virial="9 0 0 0 0 0 0 0 0" level=LJ kpts=1x1x1 '
+        "properties=species:S:1:pos:R:3:force:R:3"
+    )
+    (folder / "gpumd.xyz").write_text(f"1\n{comment}\nAr 0 0 0 0 0 0\n")
+    assert main(["label", "--pool", "adopted.db", "--adopt", "gpumd.xyz"]) == 0
+    (adopted,) = Pool("adopted.db").frames()
+    assert adopted.cell.lengths() == pytest.approx([10, 10, 9])
+    assert adopted.get_stress() == pytest.approx([-0.01, 0, 0, 0, 0, 0])
+    assert main(["label", "gpumd.xyz", *BACKEND]) == 0
+    (labelled,) = Pool("labels.db").frames()
+    assert labelled.cell.lengths() == pytest.approx([10, 10, 9])
+    assert labelled.pbc.all()
+
+
+@pytest.mark.parametrize("option", [["--export", "out"], ["--export-split", "out"]])
+def test_export_without_labels_writes_nothing(folder, capsys, option):
+    (folder / "out").write_text("dear to somebody")
+    assert main(["label", "--pool", "typo.db", *option]) == 2
+    assert "there is no pool typo.db" in capsys.readouterr().err
+    Pool("empty.db")
+    assert main(["label", "--pool", "empty.db", *option]) == 2
+    assert "empty.db holds no labels" in capsys.readouterr().err
+    assert (folder / "out").read_text() == "dear to somebody"
+    assert not list(folder.glob("typo*"))
+
+
 def test_frames_set_aside_give_a_status(folder, capsys):
     arguments = ["label", "frames.extxyz", *BACKEND, "--max-force", "1e-9"]
     assert main(arguments) == 1
@@ -53,8 +83,11 @@ def test_frames_set_aside_give_a_status(folder, capsys):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("2\ncomment\nAr 0 0 0\nAr 0 0 3\n1\n", "cannot read broken.xyz after 1 good frames"),
-        ("", "broken.xyz"),
+        (
+            "2\ncomment\nAr 0 0 0\nAr 0 0 3\n1\n",
+            "broken.xyz, frame 1: wanted 1 atoms, the file ends",
+        ),
+        ("", "broken.xyz holds no frames"),
     ],
 )
 def test_unreadable_frames(folder, capsys, content, text):

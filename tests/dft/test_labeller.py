@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 
 from qnep.dft import Labeller, Limits, Pool, backend_settings
 from qnep.dft.worker import PROCESS_NAME
@@ -135,6 +138,66 @@ def test_large_forces_are_rejected(tmp_path, numbered_pairs):
     summary = Labeller(pool, RELIABLE, limits=Limits(force=1e-3)).run(numbered_pairs(1))
     assert summary.n_failed == 1
     assert "RejectedLabel: largest force" in summary.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("limits", "n_retries", "n_made"),
+    [(Limits(force=1e-3), 0, 1), (Limits(net_force=-1.0), 2, 3)],
+    ids=["largest force", "net force"],
+)
+def test_large_forces_are_not_tried_again(tmp_path, numbered_pairs, limits, n_retries, n_made):
+    """No way to converge makes atoms inside each other acceptable; a net force may be the SCF's."""
+    made = tmp_path / "made"
+    settings = backend_settings(TIRING, options={"made": str(made), "n_good": 9}, retries=({}, {}))
+    pool = Pool(tmp_path / "pool.db")
+    summary = Labeller(pool, TIRING, settings, limits=limits).run(numbered_pairs(1))
+    assert (summary.n_failed, summary.n_retries) == (1, n_retries)
+    assert len(made.read_text().split()) == n_made
+    ((_, failure),) = pool.failures()
+    assert failure.attempts == n_retries + 1
+
+
+def test_fixed_atoms_keep_their_forces(tmp_path):
+    """Constraints are for moving atoms, not for labels: forces as of the free structure."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    free = atoms.copy()
+    free.calc = EMT()
+    atoms.set_constraint(FixAtoms([0, 1]))
+    pool = Pool(tmp_path / "pool.db")
+    Labeller(pool, "ase.calculators.emt:EMT").run([atoms])
+    (labelled,) = pool.frames()
+    np.testing.assert_allclose(labelled.get_forces(), free.get_forces(), atol=1e-9)
+    assert np.linalg.norm(labelled.get_forces()[:2], axis=1).min() > 0.1
+
+
+def test_a_structure_may_ask_for_its_charge_and_spin(tmp_path, numbered_pairs):
+    """Each state is a label of its own, also with the same positions; neutral without spin has no suffix."""
+    frames = [numbered_pairs(1)[0] for _ in range(4)]
+    frames[1].info["total_charge"] = 1
+    frames[2].info.update(total_charge=-0.5, n_unpaired=1)
+    frames[3].info["n_unpaired"] = 0
+    pool = Pool(tmp_path / "pool.db")
+    labeller = Labeller(pool, RELIABLE)
+    assert labeller.run(frames).n_labelled == 4
+    suffixes = [atoms.info["level"].removeprefix(labeller.level) for atoms in pool.frames()]
+    assert suffixes == ["", " q+1", " q-0.5 u1", " u0"]
+    assert labeller.run(frames).n_skipped == 4
+    charged = Labeller(pool, RELIABLE, backend_settings(RELIABLE, total_charge=1))
+    assert charged.level == f"{labeller.level} q+1"
+    assert charged.run(frames[:1]).n_skipped == 1
+
+
+def test_states_that_fail_are_set_aside_one_by_one(tmp_path, numbered_pairs):
+    neutral, charged = numbered_pairs(1) * 2
+    charged = charged.copy()
+    charged.info["total_charge"] = 1
+    settings = backend_settings(TREACHEROUS, options={"period": 1}, retries=())
+    pool = Pool(tmp_path / "pool.db")
+    labeller = Labeller(pool, TREACHEROUS, settings)
+    assert labeller.run([charged]).n_failed == 1
+    assert pool.is_set_aside(charged, f"{labeller.level} q+1", "1x1x1")
+    assert not pool.is_set_aside(neutral, labeller.level, "1x1x1")
 
 
 def test_any_executor(tmp_path, numbered_pairs):

@@ -14,7 +14,7 @@ from ase.db import connect
 from ase.io import read
 
 from qnep.dft import Label, Pool, PoolError
-from qnep.dft.pool import Failure
+from qnep.dft.pool import Failure, is_same_geometry
 
 LEVEL = "LJ"
 
@@ -92,6 +92,40 @@ def test_the_densest_grid_is_exported(tmp_path, frame):
     assert read(tmp_path / "all.extxyz").get_potential_energy() == -2.0
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_labels_of_all_levels_are_exported_with_a_warning(tmp_path, frame, caplog, split):
+    other = make_label(3, energy=-2.0)
+    other.level = "LJ #12345678"
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_label(frame, make_label(3))
+        pool.add_label(frame, other)
+    n_written = sum(pool.export_split(tmp_path, 0.5)) if split else pool.export(tmp_path / "a.xyz")
+    assert n_written == 2
+    assert [atoms.get_potential_energy() for atoms in pool.frames()] == [-1.0, -2.0]
+    assert "several levels of theory are written: 1 at 'LJ', 1 at 'LJ #12345678'" in caplog.text
+
+
+def test_one_level_is_exported_without_a_warning(tmp_path, frame, caplog):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_label(frame, make_label(3))
+    pool.export(tmp_path / "all.extxyz")
+    assert not caplog.text
+
+
+def test_a_pool_without_labels_is_not_exported(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_failure(frame, LEVEL, "1x1x1", Failure("no convergence", "", 1))
+    with pytest.raises(ValueError, match="holds no labels"):
+        pool.export(tmp_path / "all.extxyz")
+    with pytest.raises(ValueError, match="holds no labels"):
+        pool.export_split(tmp_path / "split", 0.5)
+    assert not (tmp_path / "all.extxyz").exists()
+    assert not (tmp_path / "split").exists()
+
+
 def test_compressed_export(tmp_path, frame):
     pool = Pool(tmp_path / "pool.db")
     with pool:
@@ -148,6 +182,59 @@ def test_one_writer_at_a_time(tmp_path, frame):
         first.add_label(frame, make_label(3))
     with second:  # free again
         pass
+
+
+def test_the_lock_is_held_until_the_last_block_ends(tmp_path, frame):
+    pool, other = Pool(tmp_path / "pool.db"), Pool(tmp_path / "pool.db")
+    with pool:
+        with pool:
+            pool.add_label(frame, make_label(3))
+        with pytest.raises(PoolError, match="another run is writing"), other:
+            pass
+        pool.add_label(frame, make_label(3, "2x2x1"))
+    with pytest.raises(PoolError, match="before writing"):
+        pool.add_label(frame, make_label(3, "2x2x2"))
+    with other:
+        assert len(other) == 2
+
+
+def test_what_others_wrote_is_known_once_the_lock_is_taken(tmp_path, frame):
+    moved = frame.copy()
+    moved.positions[0, 0] += 0.1
+    pool, other = Pool(tmp_path / "pool.db"), Pool(tmp_path / "pool.db")
+    with other:
+        other.add_label(frame, make_label(3))
+        other.add_failure(moved, LEVEL, "1x1x1", Failure("no convergence", "", 1))
+    with pool:
+        assert not pool.add_label(frame, make_label(3))
+        assert pool.is_set_aside(moved, LEVEL, "1x1x1")
+    with other:
+        other.forget_failures()
+    with pool:
+        assert not pool.is_set_aside(moved, LEVEL, "1x1x1")
+    assert (len(pool), pool.n_set_aside) == (1, 0)
+
+
+def test_the_index_is_read_again_only_where_others_wrote(tmp_path, frame, monkeypatch):
+    pool = Pool(tmp_path / "pool.db")
+    monkeypatch.setattr(Pool, "_load_index", lambda pool: pytest.fail("read again"))
+    with pool:
+        pool.add_failure(frame, LEVEL, "1x1x1", Failure("no convergence", "", 1))
+        pool.forget_failures()
+        pool.add_label(frame, make_label(3))
+    with pool:
+        assert len(pool) == 1
+
+
+def test_same_geometry(frame):
+    wrapped, exchanged, moved, strained = (frame.copy() for _ in range(4))
+    wrapped.positions[1] += wrapped.cell[0]
+    exchanged.numbers[:2] = exchanged.numbers[1::-1]
+    moved.positions[2, 0] += 2e-3
+    strained.set_cell(frame.cell * 1.001)
+    assert is_same_geometry(frame, wrapped)
+    for other in (exchanged, moved, strained, frame[:2]):
+        assert not is_same_geometry(frame, other)
 
 
 def test_writing_needs_the_lock(tmp_path, frame):

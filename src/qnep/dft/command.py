@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
 
 from qnep.dft.backends import backend_settings, list_backends
 from qnep.dft.kpoints import parse_grid
@@ -18,6 +17,7 @@ from qnep.dft.labeller import Labeller
 from qnep.dft.parsl_config import load_executor
 from qnep.dft.pool import Pool
 from qnep.dft.settings import Settings, parse_value
+from qnep.io import read_frames
 
 DEFAULT_BACKEND = "gpaw"
 
@@ -75,6 +75,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Label; the status is 1 where frames had to be set aside."""
+    if not (options.frames or options.adopt or options.pool.exists()):
+        raise FileNotFoundError(f"there is no pool {options.pool}")
     pool = Pool(options.pool)
     settings = _settings(options)
     if options.adopt:
@@ -91,45 +93,24 @@ def run(options: argparse.Namespace) -> int:
     return 1 if n_failed else 0
 
 
-def read_frames(path: Path) -> list[Atoms]:
-    """Return all frames of a file.
-
-    Raises
-    ------
-    ValueError : the file cannot be read, with the frame at which reading failed.
-    """
-    frames: list[Atoms] = []
-    try:
-        frames.extend(iread(path, index=":"))
-    except OSError:
-        raise
-    except Exception as failure:  # the readers of ASE raise anything
-        raise ValueError(
-            f"cannot read {path} after {len(frames)} good frames: {type(failure).__name__}: {failure}"
-        ) from failure
-    if not frames:
-        raise ValueError(f"{path} holds no frames")
-    return frames
-
-
 def adopt(pool: Pool, path: Path) -> int:
     """Put labelled frames of a file into the pool, as they are; returns how many were new.
 
     Raises
     ------
-    ValueError : a frame without energy, forces, or the level of theory in its comment line.
+    ValueError : a file without frames, or a frame without energy, forces, or the level of theory in its comment line.
     """
     n_new = 0
     with pool:
-        for k, atoms in enumerate(read_frames(path)):
+        for k, atoms in enumerate(_some_frames(path)):
             n_new += pool.add_label(atoms, _label_in_file(atoms, f"frame {k} of {path}"))
     return n_new
 
 
 def _label(pool: Pool, settings: Settings, options: argparse.Namespace) -> int:
-    frames = [atoms for path in options.frames for atoms in read_frames(path)]
-    executor = load_executor(options.parsl) if options.parsl else ThreadPoolExecutor(options.jobs)
-    with executor:
+    frames = [atoms for path in options.frames for atoms in _some_frames(path)]
+    # Without Parsl the labeller starts its own workers, and ends them when it is interrupted.
+    with load_executor(options.parsl) if options.parsl else nullcontext() as executor:
         labeller = Labeller(
             pool,
             options.backend,
@@ -146,6 +127,13 @@ def _label(pool: Pool, settings: Settings, options: argparse.Namespace) -> int:
     for reason in summary.reasons:
         print(f"  set aside: {reason}")
     return summary.n_failed
+
+
+def _some_frames(path: Path) -> list[Atoms]:
+    frames = read_frames(path)
+    if not frames:
+        raise ValueError(f"{path} holds no frames")
+    return frames
 
 
 def _settings(options: argparse.Namespace) -> Settings:

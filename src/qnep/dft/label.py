@@ -52,7 +52,17 @@ class Label:
 
 
 class RejectedLabel(RuntimeError):
-    """The code ended well, but the numbers are not to be trained on."""
+    """The code ended well, but the numbers are not to be trained on.
+
+    Parameters
+    ----------
+    reason : a sentence.
+    is_final : it is the structure's doing, so no other way to converge would give other numbers.
+    """
+
+    def __init__(self, reason: str, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
 
 
 def settings_for(atoms: Atoms, settings: Settings) -> Settings:
@@ -71,9 +81,10 @@ def settings_for(atoms: Atoms, settings: Settings) -> Settings:
 
 
 def compute_label(atoms: Atoms, calculator: ReferenceCalculator) -> Label:
-    """Run the calculator; nothing is judged here."""
+    """Run the calculator; nothing is judged here, and constraints of the structure change nothing."""
     start, cpu_start = time.perf_counter(), _cpu_seconds()
     structure = atoms.copy()
+    structure.set_constraint()  # ASE would return zero forces on fixed atoms
     structure.calc = calculator
     energy = float(structure.get_potential_energy())
     label = Label(
@@ -96,7 +107,7 @@ def accept(label: Label, limits: Limits) -> Label:
 
     Raises
     ------
-    RejectedLabel : not finite, or forces over the limits.
+    RejectedLabel : not finite, or forces over the limits; final for the largest force.
     """
     if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
         raise RejectedLabel("energy or forces are not finite")
@@ -107,7 +118,9 @@ def accept(label: Label, limits: Limits) -> Label:
         )
     largest = np.linalg.norm(label.forces, axis=1).max()
     if largest > limits.force:
-        raise RejectedLabel(f"largest force {largest:.1f} eV/Å, limit {limits.force:g}")
+        raise RejectedLabel(
+            f"largest force {largest:.1f} eV/Å, limit {limits.force:g}", is_final=True
+        )
     label.details["net_force_removed"] = net_force.tolist()
     label.forces = label.forces - net_force / len(label.forces)
     return label

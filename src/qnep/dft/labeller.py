@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ase import Atoms
 from tqdm import tqdm
@@ -51,6 +51,7 @@ class _Task:
     """A frame on its way to a label."""
 
     atoms: Atoms
+    level: str
     kpts: str
     attempt: int = 0
 
@@ -70,6 +71,10 @@ class Labeller:
     time_limit_s : wall time of one label.
     n_threads : of one label.
     show_progress : draw a bar with the remaining time and the CPU hours so far.
+
+    Attributes
+    ----------
+    level : name of the level of theory; a frame that asks for its own charge or spin gets a level of its own.
     """
 
     def __init__(
@@ -91,7 +96,8 @@ class Labeller:
         self.pool = pool
         self.backend = backend
         self.settings = settings or backend_settings(backend)
-        self.level = level_name(backend, self.settings)
+        self._stateless_level = level_name(backend, self.settings)  # the same for all frames
+        self.level = level_of_state(self._stateless_level, self.settings)
         self.limits = limits or Limits()
         self.time_limit_s = time_limit_s
         self.n_threads = n_threads
@@ -122,13 +128,15 @@ class Labeller:
     def _new_tasks(self, frames: Iterable[Atoms], summary: Summary) -> Iterator[_Task]:
         """Return what is neither in the pool nor set aside, each geometry once."""
         for atoms in frames:
-            kpts = format_grid(chosen_grid(atoms, settings_for(atoms, self.settings)))
-            if self.pool.has_label(atoms, self.level, kpts) or self.pool.is_set_aside(
-                atoms, self.level, kpts
+            settings = settings_for(atoms, self.settings)
+            level = level_of_state(self._stateless_level, settings)
+            kpts = format_grid(chosen_grid(atoms, settings))
+            if self.pool.has_label(atoms, level, kpts) or self.pool.is_set_aside(
+                atoms, level, kpts
             ):
                 summary.n_skipped += 1
             else:
-                yield _Task(atoms, kpts)
+                yield _Task(atoms, level, kpts)
 
     def _work_off(self, tasks: deque[_Task], executor: Executor, summary: Summary) -> None:
         running: dict[Future[Outcome], _Task] = {}
@@ -150,7 +158,7 @@ class Labeller:
         """Store an outcome or queue the next attempt; returns whether the frame is done with."""
         if outcome.label is not None:
             label = outcome.label
-            label.level = self.level
+            label.level = task.level
             label.details["attempts"] = task.attempt + 1
             is_new = self.pool.add_label(task.atoms, label)
             summary.n_labelled += is_new
@@ -158,12 +166,12 @@ class Labeller:
             summary.cpu_s += label.details["cpu_s"]
             return True
         logger.warning("attempt %d at a label failed: %s", task.attempt + 1, outcome.reason)
-        if task.attempt < len(self.settings.retries):
+        if task.attempt < len(self.settings.retries) and not outcome.is_final:
             summary.n_retries += 1
-            tasks.append(_Task(task.atoms, task.kpts, task.attempt + 1))
+            tasks.append(replace(task, attempt=task.attempt + 1))
             return False
         failure = Failure(outcome.reason, outcome.log, task.attempt + 1)
-        self.pool.add_failure(task.atoms, self.level, task.kpts, failure)
+        self.pool.add_failure(task.atoms, task.level, task.kpts, failure)
         summary.n_failed += 1
         summary.reasons.append(outcome.reason)
         return True
@@ -182,7 +190,8 @@ class Labeller:
 def level_name(backend: str, settings: Settings) -> str:
     """Return the level of theory with the code and its version, as "PBE-D3BJ PW500 GPAW 26.7".
 
-    Settings that differ from the preset of the backend add a digest, so that labels of both are told apart.
+    Settings that differ from the preset of the backend add a digest, so that labels of both are told apart. Charge and
+    spin are left to `level_of_state`.
     """
     preset = backend_settings(backend)
     name = settings.level if settings.level == backend else f"{settings.level} {backend.upper()}"
@@ -191,6 +200,16 @@ def level_name(backend: str, settings: Settings) -> str:
     if settings.digest() != preset.digest():
         parts.append(f"#{settings.digest()}")
     return " ".join(part for part in parts if part)
+
+
+def level_of_state(level: str, settings: Settings) -> str:
+    """Return a level with the charge (e) and the number of unpaired electrons of settings, as "... q+1 u1".
+
+    Neutral without spin adds nothing.
+    """
+    charge = f" q{settings.total_charge:+g}" if settings.total_charge else ""
+    spin = f" u{settings.n_unpaired}" if settings.n_unpaired is not None else ""
+    return level + charge + spin
 
 
 def _result(future: Future[Outcome]) -> Outcome:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import sqlite3
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from ase.db import connect
 from ase.io import write
 
 from qnep.dft.label import Label, labelled_atoms
+
+logger = logging.getLogger(__name__)
 
 SAME_GEOMETRY = (
     1e-3  # Å; far below any force change worth a label, far above what text files round away
@@ -43,7 +46,8 @@ class Failure:
 class Pool:
     """Labelled frames and frames set aside, in one SQLite file that `ase db` and `ase gui` open too.
 
-    One process writes at a time (use it as a context manager); any number may read meanwhile.
+    One process writes at a time: use it as a context manager, which may be nested and first takes up what other
+    processes have written. Any number may read meanwhile.
 
     Parameters
     ----------
@@ -57,8 +61,7 @@ class Pool:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock: int | None = None
-        self._known = _GeometryIndex()
-        self._set_aside = _GeometryIndex()
+        self._n_holders = 0  # nested `with` blocks
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             self._make_file()
@@ -66,13 +69,15 @@ class Pool:
         self._load_index()
 
     def __enter__(self) -> Pool:
-        lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise PoolError(f"another run is writing {self.path}: wait for it or stop it") from None
-        self._lock = lock
+        if self._lock is None:
+            self._lock = self._take_lock()
+            try:
+                if self._stamp != self._stamp_on_disk():
+                    self._load_index()
+            except BaseException:
+                self._release_lock()
+                raise
+        self._n_holders += 1
         return self
 
     def __exit__(
@@ -81,9 +86,23 @@ class Pool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._n_holders -= 1
+        if self._n_holders == 0:
+            self._release_lock()
+
+    def _take_lock(self) -> int:
+        lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise PoolError(f"another run is writing {self.path}: wait for it or stop it") from None
+        return lock
+
+    def _release_lock(self) -> None:
+        assert self._lock is not None
+        os.close(self._lock)
+        self._lock = None
 
     def __len__(self) -> int:
         """Number of accepted labels."""
@@ -139,18 +158,20 @@ class Pool:
         ids = [row.id for row in self._select(status="failed")]
         self._database.delete(ids)
         self._set_aside = _GeometryIndex()
+        self._stamp = self._stamp_on_disk()
         return len(ids)
 
     def frames(self) -> Iterator[Atoms]:
-        """Return the accepted frames, oldest first; of a geometry with several grids the one with most k-points.
+        """Return the accepted frames, oldest first, of all levels of theory.
 
-        Each carries its label in a calculator, and in `info`: config_type, source, trajectory, level, kpts, virial
-        (eV, nine numbers, -stress x volume), net_force_removed, cpu_s.
+        Of a geometry with several grids at one level it is the one with most k-points. Each carries its label in a
+        calculator, and in `info`: config_type, source, trajectory, level, kpts, virial (eV, nine numbers,
+        -stress x volume), net_force_removed, cpu_s.
         """
-        best: dict[bytes, Any] = {}
+        best: dict[tuple[str, bytes], Any] = {}
         for row in self._select(status="accepted"):
             atoms = row.toatoms()
-            key = _geometry_key(atoms)
+            key = (row.level, _geometry_key(atoms))
             if key not in best or _n_kpoints(row.kpts) > _n_kpoints(best[key].kpts):
                 best[key] = row
         for row in sorted(best.values(), key=lambda row: row.id):
@@ -172,26 +193,31 @@ class Pool:
     def export(self, path: str | Path) -> int:
         """Write the accepted frames as extended XYZ (compressed where the name ends in .gz); returns how many.
 
-        The file is complete at any moment: it is written beside and then renamed.
+        The file is complete at any moment: it is written beside and then renamed. More than one level of theory gives
+        a warning.
+
+        Raises
+        ------
+        ValueError : the pool holds no labels; nothing is written.
         """
-        return _write_frames(Path(path), list(self.frames()))
+        return _write_frames(Path(path), self._frames_to_export())
 
     def export_split(self, folder: str | Path, test_share: float) -> tuple[int, int]:
         """Write train.extxyz.gz and test.extxyz.gz, whole trajectories on one side; returns the numbers of frames.
 
         The side follows from the trajectory's name alone, so it never changes while the pool grows. Frames without a
-        trajectory go by their config_type.
+        trajectory go by their config_type. More than one level of theory gives a warning.
 
         Raises
         ------
-        ValueError : a share outside 0 to 1.
+        ValueError : a share outside 0 to 1, or the pool holds no labels; nothing is written.
         """
         if not 0 < test_share < 1:
             raise ValueError(
                 f"the share of test frames must be between 0 and 1, got {test_share:g}"
             )
         sides: dict[bool, list[Atoms]] = {False: [], True: []}
-        for atoms in self.frames():
+        for atoms in self._frames_to_export():
             name = str(atoms.info.get("trajectory", atoms.info.get("config_type", "")))
             position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
             sides[position < test_share].append(atoms)
@@ -201,6 +227,16 @@ class Pool:
             _write_frames(folder / "train.extxyz.gz", sides[False]),
             _write_frames(folder / "test.extxyz.gz", sides[True]),
         )
+
+    def _frames_to_export(self) -> list[Atoms]:
+        frames = list(self.frames())
+        if not frames:
+            raise ValueError(f"{self.path} holds no labels")
+        levels = Counter(atoms.info["level"] for atoms in frames)
+        if len(levels) > 1:
+            counts = ", ".join(f"{count} at {level!r}" for level, count in levels.items())
+            logger.warning("labels of several levels of theory are written: %s", counts)
+        return frames
 
     @staticmethod
     def _connect(path: Path) -> Any:
@@ -219,12 +255,21 @@ class Pool:
                 os.link(new, self.path)
 
     def _load_index(self) -> None:
+        """Read what is on disk; a row that another process adds meanwhile is seen when the lock is taken."""
+        known, set_aside = _GeometryIndex(), _GeometryIndex()
         try:
+            stamp = self._stamp_on_disk()
             for row in self._database.select():
-                index = self._known if row.status == "accepted" else self._set_aside
+                index = known if row.status == "accepted" else set_aside
                 index.add(row.toatoms(), row.level, row.kpts)
         except (sqlite3.DatabaseError, AttributeError) as failure:
             raise PoolError(f"{self.path} is not a pool of labels: {failure}") from failure
+        self._known, self._set_aside, self._stamp = known, set_aside, stamp
+
+    def _stamp_on_disk(self) -> tuple[int, int]:
+        """Number of rows and the newest id, never used twice: equal as long as nobody has added or removed a row."""
+        newest = next(self._database.select(sort="-id", limit=1), None)
+        return self._database.count(), newest.id if newest else 0
 
     def _select(self, status: str) -> Iterator[Any]:
         return self._database.select(status=status, sort="id")
@@ -233,11 +278,12 @@ class Pool:
         if self._lock is None:
             raise PoolError(f"open {self.path} with `with pool:` before writing")
         try:
-            self._database.write(atoms, key_value_pairs=keys, data=data)
+            row_id = self._database.write(atoms, key_value_pairs=keys, data=data)
         except (sqlite3.DatabaseError, OSError) as failure:
             raise PoolError(
                 f"cannot write {self.path}: {failure}. The labels in it are safe; make room and run again"
             ) from failure
+        self._stamp = (self._stamp[0] + 1, row_id)
 
 
 class _GeometryIndex:
@@ -263,14 +309,20 @@ class _GeometryIndex:
         offsets = np.array(self._first_atoms[group]) - atoms.positions[0]  # [n_structures, 3]
         is_close = np.abs(_nearest_images(offsets, atoms)).max(axis=1) < SAME_GEOMETRY
         candidates = self._structures[group]
-        return any(_is_same_geometry(atoms, candidates[k]) for k in np.flatnonzero(is_close))
+        return any(is_same_geometry(atoms, candidates[k]) for k in np.flatnonzero(is_close))
 
     @staticmethod
     def _group(atoms: Atoms, level: str, kpts: str) -> tuple[Any, ...]:
         return (level, kpts, atoms.numbers.tobytes())
 
 
-def _is_same_geometry(atoms: Atoms, other: Atoms) -> bool:
+def is_same_geometry(atoms: Atoms, other: Atoms) -> bool:
+    """Whether two structures count as one: same elements in order, cell and positions equal to within 1e-3 Å.
+
+    Positions may differ by whole cell vectors along periodic directions of a cell with three vectors.
+    """
+    if not np.array_equal(atoms.numbers, other.numbers):
+        return False
     if np.abs(atoms.cell.array - other.cell.array).max() > SAME_GEOMETRY:
         return False
     difference = _nearest_images(atoms.positions - other.positions, atoms)

@@ -103,6 +103,7 @@ class ReferenceCalculator(Calculator):
             self._check_structure(atoms)
         code = self._calculator_of_code(atoms)
         structure = atoms.copy()
+        structure.set_constraint()  # these act once, on the atoms that carry this calculator
         structure.calc = code
         self.results = _evaluate(structure, self.settings.energy)
         if getattr(code, "converged", True) is False:

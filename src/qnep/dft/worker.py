@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
@@ -25,7 +27,7 @@ from typing import Any
 from ase import Atoms
 
 from qnep.dft.backends import backend_version, make_reference
-from qnep.dft.label import Label, Limits, accept, compute_label, settings_for
+from qnep.dft.label import Label, Limits, RejectedLabel, accept, compute_label, settings_for
 from qnep.dft.reference_calculator import ReferenceCalculator
 from qnep.dft.settings import Settings
 
@@ -33,6 +35,7 @@ LOG_TAIL = 3000  # characters of a log that are kept
 START_LIMIT_S = (
     600.0  # to start Python and import the package, also on a slow file system of a cluster
 )
+END_LIMIT_S = 10.0  # for a child that has closed its pipe to be gone
 PROCESS_NAME = (
     "qnep-label-worker"  # in the child's arguments, so that it is found in lists of processes
 )
@@ -59,42 +62,87 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Either a label, or why there is none with the end of the log."""
+    """Either a label, or why there is none with the end of the log.
+
+    Parameters
+    ----------
+    is_final : another attempt would fail too.
+    """
 
     label: Label | None
     reason: str = ""
     log: str = ""
+    is_final: bool = False
 
 
 def run_job(job: Job) -> Outcome:
-    """Label one structure in the child process of this thread; never raises for what the DFT code does."""
+    """Label one structure in the child process of this thread; never raises for what the DFT code does.
+
+    Raises
+    ------
+    WorkerStopped : the `LocalExecutor` that this thread belongs to was shut down meanwhile.
+    """
     child = getattr(_of_this_thread, "child", None)
     if child is None or not child.is_alive or child.n_threads != job.n_threads:
         if child is not None:
             child.close()
         child = _of_this_thread.child = _Child(job.n_threads)
-        getattr(_of_this_thread, "children", []).append(child)
+        if (children := getattr(_of_this_thread, "children", None)) is not None:
+            children.add(child)
     return child.run(job)
 
 
 _of_this_thread = threading.local()
 
 
+class WorkerStopped(RuntimeError):
+    """A label was not finished because its executor was shut down; it says nothing about the structure."""
+
+
 class LocalExecutor(ThreadPoolExecutor):
     """Threads on this machine whose children have ended when `shutdown` returns.
 
-    Elsewhere a child ends with its parent process; here the parent, a notebook say, lives on.
+    Elsewhere a child ends with its parent process; here the parent, a notebook say, lives on. With `cancel_futures`
+    the running labels are given up too, as `WorkerStopped`.
     """
 
     def __init__(self, n_jobs: int) -> None:
-        self._children: list[_Child] = []
+        self._children = _Children()
         super().__init__(
             n_jobs, initializer=setattr, initargs=(_of_this_thread, "children", self._children)
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if cancel_futures:
+            super().shutdown(wait=False, cancel_futures=True)
+            self._children.stop()  # else a thread would wait for its label, hours maybe
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
-        for child in self._children:
+        self._children.stop()
+        self._children.close()
+
+
+class _Children:
+    """The children of one executor."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: list[_Child] = []
+        self._is_stopped = False
+
+    def add(self, child: _Child) -> None:
+        with self._lock:
+            self._all.append(child)
+            if self._is_stopped:  # its thread had just begun a job
+                child.stop()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._is_stopped = True
+            for child in self._all:
+                child.stop()
+
+    def close(self) -> None:
+        for child in self._all:
             child.close()
 
 
@@ -104,6 +152,8 @@ class _Child:
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
         self._is_ready = False
+        self._is_stopped = False
+        self._reaping = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="qnep-label-")
         self._connection, theirs = Pipe()
         environment = {
@@ -127,7 +177,14 @@ class _Child:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        with self._reaping:
+            if self._process.returncode is not None:
+                return False
+            # Not `poll`: a dead child is reaped by `_kill` only, so that until then its number cannot be another's.
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored
+                return os.waitid(os.P_PID, self._process.pid, options) is None
+            return False
 
     def run(self, job: Job) -> Outcome:
         try:
@@ -141,6 +198,10 @@ class _Child:
                 return outcome
             return pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
+            if self._is_stopped:
+                raise WorkerStopped(
+                    "the executor was shut down before the label was done"
+                ) from None
             status = self._end()
             outcome = Outcome(None, f"the process died ({_describe_status(status)})", self._log())
             self.close()
@@ -148,11 +209,10 @@ class _Child:
 
     def _end(self) -> int:
         """Return the exit status of a child that closed its pipe or never came up."""
-        try:
-            return self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            return self._process.wait()
+        deadline = time.monotonic() + END_LIMIT_S
+        while self.is_alive and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self._kill()
 
     def _wait_until_ready(self) -> None:
         """Wait for the child's first word; the limit of a job does not include the start of Python."""
@@ -162,13 +222,24 @@ class _Child:
             self._connection.recv_bytes()
             self._is_ready = True
 
+    def stop(self) -> None:
+        """Kill the child from another thread; the one that waits for its label gets `WorkerStopped`."""
+        self._is_stopped = True
+        self._kill()
+
     def close(self) -> None:
-        """Kill the child with everything it started."""
+        """Kill the child with everything it started, and clean up; harmless the second time."""
         self._connection.close()
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._kill()
         self._folder.cleanup()
+
+    def _kill(self) -> int:
+        """Kill the child with everything it started; returns its exit status, which is its own if it had ended."""
+        with self._reaping:
+            if self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):  # SIGCHLD again
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            return self._process.wait()
 
     def _log(self) -> str:
         return read_log_tail(Path(self._folder.name))
@@ -211,14 +282,16 @@ def _serve(descriptor: int) -> None:
 
 def _listen(connection: Any, jobs: Queue[Job]) -> None:
     """Put jobs into the queue; when the parent is gone, end this process and all it started."""
-    while True:
-        try:
+    folder = Path.cwd()  # asked now: a parent that ends may remove the folder first
+    try:
+        while True:
             jobs.put(connection.recv())
-        except (EOFError, OSError):
-            shutil.rmtree(
-                Path.cwd(), ignore_errors=True
-            )  # the folder that the parent would have removed
-            os.killpg(0, signal.SIGKILL)
+    except (EOFError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+    except Exception:
+        traceback.print_exc()  # a job that cannot be read here; the parent finds this in the log
+    finally:
+        os.killpg(0, signal.SIGKILL)
 
 
 class _JobRunner:
@@ -238,8 +311,10 @@ class _JobRunner:
         except Exception as failure:  # a DFT code may raise anything; the run goes on
             log = read_log_tail(Path.cwd())
             self._clear()
-            # What stopped it may have come with the orbitals.
-            return self.run(job) if continues else Outcome(None, _describe(failure), log)
+            is_final = isinstance(failure, RejectedLabel) and failure.is_final
+            if continues and not is_final:  # what stopped it may have come with the orbitals
+                return self.run(job)
+            return Outcome(None, _describe(failure), log, is_final)
         label.details["settings"] = settings.as_dict()
         label.details["backend"] = job.backend
         label.details["code_version"] = backend_version(job.backend)
