@@ -139,7 +139,7 @@ def _pool_sizes(folder: Path, run: Run) -> str:
         small, large = _cpu_in_turns(learners, event, n_rounds)
         rows.append((name, f"{1000 * small:.1f}", f"{1000 * large:.1f}", f"{large / small:.2f}"))
     for learner in learners.values():
-        learner.reference.close()
+        learner.close()
     header = ("event", *(f"{size} labels (ms)" for size in POOL_SIZES), "ratio")
     return (
         "CPU time of an event with pools of two sizes, medians, in turns; 40 atoms, one model, extrapolation grade. "

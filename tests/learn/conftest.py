@@ -118,9 +118,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if name not in done:
             folder = tmp_path_factory.mktemp("runs") / policy
             done[name] = write_configuration(folder, policy, exploration=exploration)
-            learner = make_learner(read_configuration(done[name]), resume=False)
-            learner.run()
-            learner.reference.close()
+            make_learner(read_configuration(done[name]), resume=False).run()
         return done[name]
 
     return run

@@ -32,3 +32,21 @@ class MoodyEMT(EMT):
 def moody_emt(refuse: str) -> MoodyEMT:
     """Return the calculator."""
     return MoodyEMT(refuse)
+
+
+class PickyEMT(EMT):
+    """EMT that refuses cells below a volume, Å³."""
+
+    def __init__(self, smallest_volume: float) -> None:
+        super().__init__()
+        self.smallest_volume = smallest_volume
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: Any) -> None:
+        if atoms is not None and atoms.get_volume() < self.smallest_volume:
+            raise RuntimeError("too small a cell")
+        super().calculate(atoms, *arguments)
+
+
+def picky_emt(smallest_volume: float) -> PickyEMT:
+    """Return the calculator."""
+    return PickyEMT(smallest_volume)

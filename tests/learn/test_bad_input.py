@@ -91,7 +91,7 @@ def test_a_full_disk_under_the_files_of_the_run(configuration, capsys, file):
 def test_a_full_disk_under_the_pool(configuration):
     """A limit on the size of files, in a process of its own, stands for the disk; an empty pool is larger already."""
     path = configuration()
-    make_learner(read_configuration(path), resume=False).reference.close()
+    make_learner(read_configuration(path), resume=False).close()
     limit = 20_000
     assert (path.parent / "run" / "pool.db").stat().st_size > limit
     program = (
@@ -154,6 +154,6 @@ def test_a_model_that_does_not_know_the_pool(configuration, capsys):
     gold.symbols[:] = "Au"
     write(path.parent / "gold.extxyz", gold)
     learner.reference.label(gold, "test", "test")
-    learner.reference.close()
+    learner.close()
     assert main(["learn", str(path), "--resume"]) == 2
     assert "the model knows Al, the pool holds Au too" in capsys.readouterr().err

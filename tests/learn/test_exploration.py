@@ -209,8 +209,6 @@ def learn(path: Path, resume: bool = False, most_events: int = 10**9) -> State:
         return learner.run()
     except Killed:
         return learner.state
-    finally:
-        learner.reference.close()
 
 
 def _kill_while_lammps_runs(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,11 +28,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def learn(path: Path, resume: bool = False) -> State:
-    learner = make_learner(read_configuration(path), resume)
-    try:
-        return learner.run()
-    finally:
-        learner.reference.close()
+    return make_learner(read_configuration(path), resume).run()
 
 
 def decisions(path: Path) -> list[dict]:
@@ -219,14 +216,13 @@ def test_wrong_configurations(make_configuration, capsys, old, new, message):
     assert re.search(message, error), error
 
 
-def test_a_run_is_neither_overwritten_nor_resumed_with_another_configuration(make_configuration):
-    path = make_configuration("haml")
-    learner = make_learner(read_configuration(path), resume=False)
-    learner.reference.close()
+def test_a_run_is_neither_overwritten_nor_resumed_with_another_configuration(finished, tmp_path):
+    shutil.copytree(finished("haml").parent, tmp_path / "copy")
+    path = tmp_path / "copy" / "learn.toml"
     with pytest.raises(StateError, match="holds a run already"):
         make_learner(read_configuration(path), resume=False)
     path.write_text(path.read_text().replace("n_steps = 16", "n_steps = 80"))
-    make_learner(read_configuration(path), resume=True).reference.close()
+    make_learner(read_configuration(path), resume=True).close()
     path.write_text(path.read_text().replace("seed = 3", "seed = 4"))
     with pytest.raises(StateError, match="not the one that the run"):
         make_learner(read_configuration(path), resume=True)
@@ -236,7 +232,7 @@ def test_a_pool_of_another_level_or_other_elements(make_configuration, capsys):
     path = make_configuration("haml", reference="", start="")
     learner = make_learner(read_configuration(path), resume=False)
     learner.reference.label(read(path.parent / "start.extxyz"), "test", "test")
-    learner.reference.close()
+    learner.close()
     pool = path.parent / "run" / "pool.db"
     text = f'pool = "{pool}"\n' + path.read_text()
     other_level = path.with_name("level.toml")
@@ -273,5 +269,5 @@ def test_the_examples_make_loops(tmp_path):
         path = tmp_path / file.name
         path.write_text(file.read_text())
         learner = make_learner(read_configuration(path), resume=False)
-        learner.reference.close()
+        learner.close()
         assert learner.parts.policy.name.replace("-", "_") == file.stem.partition("_")[2]

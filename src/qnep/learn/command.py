@@ -56,8 +56,6 @@ def _learn(learner: Learner) -> int | None:
             f"stopped: {failure}\neverything up to here is in {learner.folder}; --resume tries again"
         )
         return 1
-    finally:
-        learner.reference.close()
     for line in summarise(state):
         print(line)
     print(f"models: {', '.join(str(learner.folder / file) for file in state.models)}")

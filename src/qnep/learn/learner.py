@@ -6,8 +6,8 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,13 +24,14 @@ from qnep.learn.exploration import LammpsExploration, LammpsSettings, Langevin
 from qnep.learn.extrapolation import ActiveSet, ExtrapolationGrade
 from qnep.learn.features import Features
 from qnep.learn.finding import Finding, Observation
-from qnep.learn.reference import Labelled, Reference, ReferenceDriver
+from qnep.learn.reference import Labelled, Reference, ReferenceDriver, ReferenceFailed
 from qnep.learn.similarity import SimilarityScreen
 from qnep.learn.state import (
     DECISIONS_FILE,
     STATE_FILE,
     TRAJECTORY_FILE,
     GrowingFile,
+    RunLock,
     State,
     StateError,
 )
@@ -104,7 +105,8 @@ class Start:
 
     Parameters
     ----------
-    n_perturbed : copies of each structure with atoms moved at random and the cell strained.
+    n_perturbed : copies of each structure with atoms moved at random and the cell strained. One that the reference
+        refuses is left out.
     amplitude : Å, standard deviation of the moves.
     strain : largest component of the strain.
     md_steps : of reference dynamics of the first structure, at `md_temperature` K; every `md_stride`-th is trained on.
@@ -113,7 +115,7 @@ class Start:
     """
 
     n_perturbed: int = 10
-    amplitude: float = 0.1
+    amplitude: float = 0.05
     strain: float = 0.02
     md_steps: int = 0
     md_temperature: float = 600.0
@@ -128,6 +130,10 @@ class Start:
             )
         if not (self.amplitude >= 0 and 0 <= self.strain < 0.5):
             raise ValueError("amplitude of the start must not be negative, strain in 0 ... 0.5")
+        if not self.md_temperature > 0:
+            raise ValueError(
+                f"md_temperature of the start must be positive, got {self.md_temperature:g}"
+            )
         if not self.models and self.n_perturbed + self.md_steps // self.md_stride < 1:
             raise ValueError("the start needs models, perturbed structures or reference dynamics")
 
@@ -176,7 +182,7 @@ class Parts:
 
 
 class Learner:
-    """A run of active learning in a folder.
+    """A run of active learning in a folder, in which no other works until `run` has ended or `close` was called.
 
     Parameters
     ----------
@@ -187,7 +193,9 @@ class Learner:
 
     Raises
     ------
-    StateError : nothing to resume, another configuration, or a run in the folder that would be overwritten.
+    StateError : nothing to resume, another configuration, a run in the folder that would be overwritten, or another
+        process that works there.
+    ValueError : numbers with which there is no dynamics or exploration; nothing has been written then.
     """
 
     def __init__(self, parts: Parts, folder: Path, digest: str, resume: bool = False) -> None:
@@ -200,22 +208,45 @@ class Learner:
         self._trajectory = GrowingFile(folder / TRAJECTORY_FILE)
         self._is_changed = True  # by more than a look without objection, since the state was saved
         self._saved_at = -np.inf
-        self._open(digest, resume)
-        self._driver = ReferenceDriver(parts.reference)
-        self._driver.config_type, self._driver.trajectory = "reference-md", "start"
-        self.turns = TurnTaker(self._driver)
-        self.dynamics = self._new_dynamics(parts.temperature, parts.seed)
-        self.exploration = self._make_exploration()
+        self._lock = RunLock(folder)
+        with ExitStack() as on_failure:
+            on_failure.callback(self._lock.release)
+            self._driver = ReferenceDriver(parts.reference)
+            self._driver.config_type, self._driver.trajectory = "reference-md", "start"
+            self.turns = TurnTaker(self._driver)
+            # Both check their numbers, so they come before anything is written.
+            self.dynamics = self._new_dynamics(parts.atoms, parts.temperature, parts.seed)
+            self.exploration = self._make_exploration()
+            self._open(digest, resume)
+            on_failure.pop_all()
 
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self) -> State:
-        """Do everything that is left; returns the state at the end.
+        """Do everything that is left, and close; returns the state at the end.
 
         Raises
         ------
         LearningFailed, ReferenceFailed, ExplorationFailed, OSError : the state on disk is the one after the last event.
+        StateError : closed already.
         """
+        if not self._lock.is_held:
+            raise StateError(
+                f"this learner is closed: make a new one with resume=True to go on in {self.folder}"
+            )
+        try:
+            return self._run()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the labelling process and let others work in the folder and on the pool; harmless twice."""
+        try:
+            self.reference.close()
+        finally:
+            self._lock.release()
+
+    def _run(self) -> State:
         if not self.state.models:
             self._prepare()
         self._use_models()
@@ -233,7 +264,7 @@ class Learner:
     def start_again(self, seed: list[int]) -> None:
         """Put the atoms back to the start structure, with new velocities and noise."""
         self.turns.driver = ML
-        self.dynamics = self._new_dynamics(self.parts.temperature, seed)
+        self.dynamics = self._new_dynamics(at_rest(self.parts.atoms), self.parts.temperature, seed)
         self.forget_looks()
 
     def advance(self, n_steps: int, driver: str) -> None:
@@ -350,7 +381,7 @@ class Learner:
         frames = self.reference.frames
         chosen = [frames[index] for index in self.state.training]
         old, new = chosen[: self.state.n_trained], chosen[self.state.n_trained :]
-        folder = self.folder / "models" / f"{self.state.generation + 1:04d}"
+        folder = self._training_folder(self.state.generation + 1)
         with self._timed("training"):
             files = self.parts.trainer(
                 new,
@@ -412,13 +443,10 @@ class Learner:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _open(self, digest: str, resume: bool) -> None:
-        """Read the state of before, or begin a new one in an empty folder."""
+        """Read the state of before, or begin a new one where there is none with models."""
         if not resume:
             if (self.folder / STATE_FILE).exists():
-                raise StateError(
-                    f"{self.folder} holds a run already: use --resume, or another output folder"
-                )
-            self.folder.mkdir(parents=True, exist_ok=True)
+                self._clear_beginning()
             self.state = State(digest)
             self.state.save(self.folder)
             return
@@ -429,11 +457,29 @@ class Learner:
                 "put it back, or begin a run in another folder"
             )
         self.state.is_done = False  # a longer run may be asked for now
-        for file in (self._decisions, self._trajectory):
-            file.cut(self.state.sizes.get(file.path.name, 0))
+        self._cut_files(self.state.sizes)
         self.reference.forget_failures()
         if "uncertainty" in self.state.thresholds:
             self.threshold.restore(self.state.thresholds["uncertainty"])
+
+    def _clear_beginning(self) -> None:
+        """Remove what a run without models has left: all of its work that counts is in the pool."""
+        if State.load(self.folder).models:
+            raise StateError(
+                f"{self.folder} holds a run already: use --resume, or another output folder"
+            )
+        self._cut_files({})
+        self.reference.forget_failures()
+        first_training = self._training_folder(1)
+        if first_training.exists():  # of frames or settings that may be others now
+            shutil.rmtree(first_training)
+
+    def _cut_files(self, sizes: Mapping[str, int]) -> None:
+        for file in (self._decisions, self._trajectory):
+            file.cut(sizes.get(file.path.name, 0))
+
+    def _training_folder(self, generation: int) -> Path:
+        return self.folder / "models" / f"{generation:04d}"
 
     def _remember_looks(self) -> None:
         """Take back what the looks before the state was saved have left."""
@@ -443,11 +489,9 @@ class Learner:
         if self.exploration is not None:
             self.exploration.restore(self.state.exploration)
 
-    def _new_dynamics(self, temperature: float, seed: int | list[int]) -> Dynamics:
+    def _new_dynamics(self, atoms: Atoms, temperature: float, seed: int | list[int]) -> Dynamics:
         parts = self.parts
-        return Dynamics(
-            parts.atoms, self.turns, temperature, parts.timestep_fs, parts.friction, seed
-        )
+        return Dynamics(atoms, self.turns, temperature, parts.timestep_fs, parts.friction, seed)
 
     def _make_exploration(self) -> LammpsExploration | None:
         parts = self.parts
@@ -493,11 +537,9 @@ class Learner:
     def _label_start(self) -> Iterator[Labelled]:
         """Label perturbed structures and frames of reference dynamics, the same ones at each call."""
         start, parts = self.parts.start, self.parts
-        for number, atoms in enumerate(perturbed(start, parts.atoms, parts.seed)):
-            with self._timed("reference"):
-                yield self.reference.label(atoms, "perturbed", f"perturbed {number}")
+        yield from self._label_perturbed()
         if start.md_steps:
-            hot = self._new_dynamics(start.md_temperature, [parts.seed, 1])
+            hot = self._new_dynamics(at_rest(parts.atoms), start.md_temperature, [parts.seed, 1])
             for step in range(1, start.md_steps + 1):
                 with self._timed("reference"):
                     hot.advance(REFERENCE)
@@ -505,9 +547,36 @@ class Learner:
                 if step % start.md_stride == 0:
                     yield self.latest_label()
 
+    def _label_perturbed(self) -> Iterator[Labelled]:
+        """Label the structures and their copies, less those that the reference refuses.
+
+        Raises
+        ------
+        ReferenceFailed : for the first structure, which is as it was given, or for all others.
+        """
+        frames = list(perturbed(self.parts.start, self.parts.atoms, self.parts.seed))
+        refusals = []
+        for number, atoms in enumerate(frames):
+            try:
+                with self._timed("reference"):
+                    labelled = self.reference.label(atoms, "perturbed", f"perturbed {number}")
+            except ReferenceFailed as failure:
+                if number == 0:
+                    raise
+                refusals.append(str(failure))
+                why = f"the reference refuses frame {number} of the perturbed ones: {failure}"
+                self.record("drop", why, [])
+            else:
+                yield labelled
+        if refusals and len(refusals) == len(frames) - 1:
+            raise ReferenceFailed(
+                f"all {len(refusals)} perturbed frames but the first were refused, the last one for: {refusals[-1]}. "
+                "A smaller amplitude or strain in [start] may help; a run without a model may be begun anew"
+            )
+
     def _adopt(self, models: Sequence[Path]) -> None:
         """Copy given models into the run; labels that the pool holds count as known."""
-        folder = self.folder / "models" / "0000"
+        folder = self._training_folder(0)
         folder.mkdir(parents=True, exist_ok=True)
         for number, path in enumerate(models):
             target = folder / f"nep{number}.txt"
@@ -604,6 +673,13 @@ class Learner:
         finally:
             seconds = self.state.seconds
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def at_rest(atoms: Atoms) -> Atoms:
+    """Return a copy without velocities, for which the dynamics draws its own."""
+    copy = atoms.copy()
+    copy.arrays.pop("momenta", None)
+    return copy
 
 
 def perturbed(start: Start, atoms: Atoms, seed: int) -> Iterator[Atoms]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.geometry import find_mic
 
 from qnep.dft.label import Label, Limits, labelled_atoms
 from qnep.dft.labeller import Labeller
-from qnep.dft.pool import SAME_GEOMETRY, Pool, PoolError
+from qnep.dft.pool import Pool, PoolError, is_same_geometry
 from qnep.dft.settings import Settings
 from qnep.dft.worker import LocalExecutor
 
@@ -36,8 +37,10 @@ class Labelled:
 class _OrderedPool(Pool):
     """A pool that also holds its accepted frames in memory, in the order of their labelling."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    in_order: list[Atoms]
+
+    def remember_frames(self) -> None:
+        """Read the frames, to be called with the lock: a run knows its frames by their places in the order."""
         self.in_order = list(self.frames())
 
     def add_label(self, atoms: Atoms, label: Label) -> bool:
@@ -57,6 +60,8 @@ class _OrderedPool(Pool):
 class Reference:
     """Labels frames one by one in a process of its own that may crash or hang, into a pool on disk.
 
+    Nobody else can write to the pool, and the process lives, until `close` or the end of the program.
+
     Parameters
     ----------
     path : of the pool; labels that are there already are used.
@@ -69,7 +74,8 @@ class Reference:
 
     Raises
     ------
-    PoolError : the pool holds another level of theory, or elements that the model does not know.
+    PoolError : the pool holds another level of theory, or elements that the model does not know, or another process
+        writes to it.
     """
 
     def __init__(
@@ -82,21 +88,27 @@ class Reference:
         time_limit_s: float = 7200.0,
         n_threads: int = 1,
     ) -> None:
-        self._pool = _OrderedPool(path)
-        # One thread for the whole run keeps one child process, and with it the orbitals of the last label.
-        self._executor = LocalExecutor(1)
-        self._labeller = Labeller(
-            self._pool,
-            backend,
-            settings,
-            executor=self._executor,
-            limits=limits,
-            time_limit_s=time_limit_s,
-            n_threads=n_threads,
-        )
         self.n_calls = 0
         self.wall_s = 0.0
-        self._check(elements)
+        with ExitStack() as resources:
+            self._pool = _OrderedPool(path)
+            resources.enter_context(self._pool)
+            self._pool.remember_frames()
+            # One thread for the whole run keeps one child process, and with it the orbitals of the last label.
+            executor = LocalExecutor(1)
+            resources.callback(executor.shutdown, cancel_futures=True)
+            self._labeller = Labeller(
+                self._pool,
+                backend,
+                settings,
+                executor=executor,
+                limits=limits,
+                time_limit_s=time_limit_s,
+                n_threads=n_threads,
+            )
+            self._check(elements)
+            # Also called for a reference that is forgotten, and at the end of a script that does not close it.
+            self._release = weakref.finalize(self, resources.pop_all().close)
 
     @property
     def frames(self) -> list[Atoms]:
@@ -110,7 +122,9 @@ class Reference:
         ------
         ReferenceFailed : no label after all attempts; the frame is set aside in the pool.
         PoolError : the pool cannot be written, as on a full disk.
+        ValueError : the reference is closed.
         """
+        self._check_open()
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         frame.info = {"config_type": config_type, "source": "qnep learn", "trajectory": trajectory}
         start, n_before = time.perf_counter(), len(self.frames)
@@ -128,16 +142,20 @@ class Reference:
 
     def forget_failures(self) -> int:
         """Let frames that were set aside be tried again; returns how many."""
-        with self._pool:
-            return self._pool.forget_failures()
+        self._check_open()
+        return self._pool.forget_failures()
 
     def close(self) -> None:
-        """End the child process's thread; the pool stays."""
-        self._executor.shutdown(cancel_futures=True)
+        """End the labelling process and let others write to the pool; harmless twice."""
+        self._release()
+
+    def _check_open(self) -> None:
+        if not self._release.alive:
+            raise ValueError("this reference is closed, as after a run: make a new one")
 
     def _find(self, atoms: Atoms) -> int | None:
         for index in reversed(range(len(self.frames))):
-            if _is_same(atoms, self.frames[index]):
+            if is_same_geometry(atoms, self.frames[index]):
                 return index
         return None
 
@@ -154,15 +172,6 @@ class Reference:
                     f"{self._pool.path}, label {number}: made with {frame.info['level']!r}, "
                     f"this run labels with {self._labeller.level!r}; give it a pool of its own"
                 )
-
-
-def _is_same(atoms: Atoms, other: Atoms) -> bool:
-    if not np.array_equal(atoms.numbers, other.numbers):
-        return False
-    if np.abs(atoms.cell.array - other.cell.array).max() > SAME_GEOMETRY:
-        return False
-    offsets = atoms.positions - other.positions
-    return bool(find_mic(offsets, atoms.cell, atoms.pbc)[1].max() < SAME_GEOMETRY)
 
 
 class ReferenceDriver(Calculator):

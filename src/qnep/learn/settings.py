@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from qnep.learn.learner import Learner, Parts, Start
 from qnep.learn.policies import POLICIES
 from qnep.learn.reference import Reference
 from qnep.learn.similarity import SimilarityScreen
+from qnep.learn.state import RunLock, StateError
 from qnep.learn.threshold import AdaptiveThreshold
 from qnep.learn.trainer import FineTuner
 
@@ -32,6 +34,7 @@ else:
 TABLES = ("dynamics", "exploration", "start", "reference", "gates", "options", "trainer")
 TRAINING_TABLES = ("model", "training", "loss")
 KEYS = ("policy", "structure", "output", "pool", "seed")
+FILE_KEYS = ("structure", "output", "pool")
 
 FREE_KEYS = {
     "options": ("n_steps", "max_returns", "max_attempts"),
@@ -114,12 +117,17 @@ class Configuration:
     @property
     def output(self) -> Path:
         """Folder of the run."""
-        return self.path.parent / str(self.tables.get("output", self.path.stem))
+        return self.path.parent / self.tables.get("output", self.path.stem)
 
     @property
     def structure(self) -> Path:
         """File of the structure that the run begins with."""
-        return self.path.parent / str(self.tables["structure"])
+        return self.path.parent / self.tables["structure"]
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything."""
+        return self.tables.get("seed", 0)
 
     @property
     def digest(self) -> str:
@@ -140,7 +148,7 @@ def read_configuration(path: Path) -> Configuration:
 
     Raises
     ------
-    ConfigurationError : not TOML, unknown keys or tables, no policy or structure.
+    ConfigurationError : not TOML, unknown keys or tables, no policy or structure, a seed or name that is none.
     """
     try:
         tables = tomllib.loads(path.read_text())
@@ -154,7 +162,14 @@ def read_configuration(path: Path) -> Configuration:
             raise ConfigurationError(
                 f"{path}: {name} must be {'a value' if name in KEYS else 'a table'}"
             )
-    if tables.get("policy") not in POLICIES:
+        if name in FILE_KEYS and not isinstance(value, str):
+            raise ConfigurationError(f"{path}: {name} must be the name of a file, got {value!r}")
+    seed = tables.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigurationError(
+            f"{path}: seed must be a whole number that is not negative, got {seed!r}"
+        )
+    if tables.get("policy") not in list(POLICIES):  # a list: what comes may not be hashable
         raise ConfigurationError(
             f"{path}: policy must be one of {', '.join(POLICIES)}, got {tables.get('policy')!r}"
         )
@@ -169,12 +184,15 @@ def make_learner(configuration: Configuration, resume: bool) -> Learner:
     Raises
     ------
     ConfigurationError, SettingsError : a value that cannot be used.
-    StateError, PoolError : the run or the pool on disk does not fit.
+    StateError, PoolError : the run or the pool on disk does not fit, or another process works with it.
     """
     from qnep._optional import require
 
     require("torch", extra="train")
     path, tables = configuration.path, configuration.tables
+    if configuration.output.is_dir():
+        # The pool of a run is locked too; who starts a run twice is to read about the run.
+        RunLock(configuration.output).release()
     try:
         training = _training_settings(configuration)
         elements = training.model.elements
@@ -186,19 +204,26 @@ def make_learner(configuration: Configuration, resume: bool) -> Learner:
             "trainer": FineTuner(
                 training, **vars(_build(TrainerSettings, configuration, "trainer"))
             ),
-            "seed": int(tables.get("seed", 0)),
+            "seed": configuration.seed,
             "lammps": _make_lammps(configuration),
             **vars(dynamics),
         }
         values |= _gates(configuration, dynamics.temperature)
         _check_committee(values["uncertainty"], training.training.members, values["start"].models)
-        parts = Parts(reference=_make_reference(configuration, elements), **values)
+        reference = _make_reference(configuration, elements)
+        with ExitStack() as on_failure:
+            on_failure.callback(reference.close)
+            parts = Parts(reference=reference, **values)
+            learner = Learner(parts, configuration.output, configuration.digest, resume)
+            on_failure.pop_all()
+    except StateError:
+        raise
     except ValueError as failure:
         text = str(failure)
         if text.startswith(str(path)):
             raise
         raise ConfigurationError(f"{path}: {text}") from failure
-    return Learner(parts, configuration.output, configuration.digest, resume)
+    return learner
 
 
 def _build(kind: type, configuration: Configuration, name: str, **own: Any) -> Any:
@@ -216,13 +241,15 @@ def _training_settings(configuration: Configuration) -> Any:
 
     tables = {k: v for k, v in configuration.tables.items() if k in TRAINING_TABLES}
     settings = settings_of_tables(tables, str(configuration.path))
-    seed = int(configuration.tables.get("seed", 0))
-    return replace(settings, training=replace(settings.training, seed=seed))
+    return replace(settings, training=replace(settings.training, seed=configuration.seed))
 
 
 def _read_structure(path: Path, elements: Sequence[str]) -> Atoms:
-    """Return the last structure of a file; raises ValueError for elements that the model will not know."""
-    atoms = read_frames(path)[-1]
+    """Return the last structure of a file; raises ValueError for none or elements that the model will not know."""
+    frames = read_frames(path)
+    if not frames or not len(frames[-1]):
+        raise ValueError(f"the structure file {path} holds no atoms")
+    atoms = frames[-1]
     unknown = sorted(set(atoms.get_chemical_symbols()) - set(elements))
     if unknown:
         raise ValueError(
@@ -239,6 +266,9 @@ def _make_start(configuration: Configuration, elements: Sequence[str]) -> Start:
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise ValueError(f"{key} of [start] must be a list of files, got {names!r}")
         files[key] = [configuration.path.parent / name for name in names]
+    for path in files["models"]:
+        if not path.is_file():
+            raise ValueError(f"models of [start]: there is no file {path}")
     structures = [_read_structure(path, elements) for path in files["structures"]]
     return _build(Start, configuration, "start", structures=structures, models=files["models"])
 
@@ -290,19 +320,34 @@ def _check_committee(uncertainty: str, n_members: int, models: Sequence[Path]) -
 
 def _make_reference(configuration: Configuration, elements: Sequence[str]) -> Reference:
     """Return the reference with its pool; `settings` of the table change the preset of the backend."""
-    changes = configuration.tables.get("reference", {}).get("settings", {})
+    changes = _reference_changes(configuration)
     settings: ReferenceSettings = _build(
         ReferenceSettings, configuration, "reference", settings=None
     )
     configuration.output.mkdir(parents=True, exist_ok=True)
     name = configuration.tables.get("pool")
     path = configuration.path.parent / name if name else configuration.output / "pool.db"
+    try:
+        level = backend_settings(settings.backend, **changes)
+    except TypeError as failure:  # a number where a list is wanted
+        raise ValueError(f"settings of [reference]: {failure}") from failure
     return Reference(
         path,
         settings.backend,
         elements,
-        backend_settings(settings.backend, **changes),
+        level,
         Limits(settings.net_force, settings.force),
         settings.time_limit_s,
         settings.n_threads,
     )
+
+
+def _reference_changes(configuration: Configuration) -> dict[str, Any]:
+    """Return what the file changes of the preset of the backend."""
+    changes = configuration.tables.get("reference", {}).get("settings", {})
+    if not isinstance(changes, Mapping):
+        raise ValueError(f"settings of [reference] must be a table, got {changes!r}")
+    options = changes.get("options", {})
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options in settings of [reference] must be a table, got {options!r}")
+    return dict(changes)

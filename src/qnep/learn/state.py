@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +16,48 @@ from qnep.files import write_atomically
 STATE_FILE = "state.json"
 DECISIONS_FILE = "decisions.jsonl"
 TRAJECTORY_FILE = "trajectory.extxyz"
+LOCK_FILE = "run.lock"
 FORMAT = 1
 
 
 class StateError(ValueError):
-    """There is no state, it cannot be read, or it belongs to another configuration."""
+    """There is no state, it cannot be read, it belongs to another configuration, or it is in use."""
+
+
+class RunLock:
+    """The right to work in the folder of a run, which one learner has at a time; it ends with the process.
+
+    Parameters
+    ----------
+    folder : of the run; made where it is absent.
+
+    Attributes
+    ----------
+    release : gives the right back; harmless twice, and called when the lock is forgotten.
+
+    Raises
+    ------
+    StateError : another process works in the folder.
+    OSError : the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR)
+        self.release = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise StateError(
+                f"another process works in {folder} (or a learner of this one, until its close()): "
+                "wait for its end or stop it"
+            ) from None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it has not been released."""
+        return self.release.alive
 
 
 @dataclass

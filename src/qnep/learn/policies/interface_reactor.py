@@ -101,8 +101,8 @@ class InterfaceReactor:
         if memory["attempt"] >= self.max_attempts:
             raise LearningFailed(
                 f"{memory['attempt']} runs have failed; the last one at step {learner.dynamics.step} of "
-                f"{memory['length']}. Go on with a larger max_attempts in a new run, or look at the decisions for "
-                "what fails"
+                f"{memory['length']}. Raise max_attempts of [options] and go on with --resume, or look at the "
+                "decisions for what fails"
             )
         failed_at = learner.dynamics.step
         go_back(learner, memory["history"][0])

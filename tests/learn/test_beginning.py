@@ -1,0 +1,267 @@
+"""The first training set and the folder of a run before its first model: refused frames, velocities, wrong values."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import read, write
+
+from qnep.cli import main
+from qnep.learn import (
+    ConfigurationError,
+    ReferenceFailed,
+    State,
+    StateError,
+    make_learner,
+    read_configuration,
+)
+from qnep.learn.learner import Start, perturbed
+from qnep.learn.state import read_decisions
+
+START_VOLUME = 4.05**3  # Å³
+SHORT = {"options": "n_steps = 6\nwindow = 4\nkeep_every = 2"}
+
+
+@pytest.fixture(autouse=True)
+def _moody_references(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def picky(path: Path, smallest_volume: float) -> Path:
+    """Let the reference refuse cells below a volume, Å³."""
+    text = path.read_text().replace("ase.calculators.emt:EMT", "moody:picky_emt")
+    settings = f"[reference]\nsettings = {{options = {{smallest_volume = {smallest_volume}}}}}"
+    path.write_text(text.replace("[reference]", settings))
+    return path
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def decisions(path: Path) -> list[dict]:
+    return list(read_decisions(path.parent / "run"))
+
+
+def volumes(path: Path) -> np.ndarray:
+    """Volumes of the frames of the first training set, the unperturbed one first."""
+    start = Start(n_perturbed=5, amplitude=0.05)
+    atoms = read(path.parent / "start.extxyz")
+    return np.array([frame.get_volume() for frame in perturbed(start, atoms, seed=3)])
+
+
+def test_a_refused_copy_costs_one_frame_also_after_a_kill(make_configuration, capsys):
+    whole, killed = (
+        picky(make_configuration("haml", name, **SHORT), START_VOLUME - 0.01)
+        for name in ("whole", "killed")
+    )
+    n_refused = int((volumes(whole) < START_VOLUME - 0.01).sum())
+    assert 0 < n_refused < 5
+    assert main(["learn", str(whole)]) == 0
+    made = decisions(whole)
+    refused = [d for d in made if "the reference refuses frame" in d["why"]]
+    assert len(refused) == n_refused and {d["action"] for d in refused} == {"drop"}
+    assert all("too small a cell" in d["why"] for d in refused)
+    n_labels = [decision["n_labels"] for decision in made if decision["action"] == "start"]
+    assert n_labels == [6 - n_refused]
+    capsys.readouterr()
+    assert main(["learn", str(whole), "--explain"]) == 0
+    assert "drop - the reference refuses frame" in capsys.readouterr().out
+
+    _kill_at_the_first_decision(killed)
+    assert len(decisions(killed)) < len(made) and not State.load(killed.parent / "run").models
+    assert main(["learn", str(killed), "--resume"]) == 0
+    for one, other in zip(decisions(killed), made, strict=True):
+        assert (one["step"], one["action"], one["why"]) == (
+            other["step"],
+            other["action"],
+            other["why"],
+        )
+
+
+def _kill_at_the_first_decision(path: Path) -> None:
+    command = [sys.executable, "-m", "qnep.cli", "learn", str(path)]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    file = path.parent / "run" / "decisions.jsonl"
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert file.exists()
+
+
+def test_a_start_whose_own_structure_is_refused_stops(make_configuration):
+    path = picky(make_configuration("haml"), START_VOLUME + 0.01)
+    with pytest.raises(ReferenceFailed, match=r"^RuntimeError: too small a cell"):
+        make_learner(read_configuration(path), resume=False).run()
+    assert not (path.parent / "run" / "decisions.jsonl").exists()
+
+
+def test_a_start_all_of_whose_copies_are_refused_stops(make_configuration):
+    path = picky(make_configuration("haml"), START_VOLUME - 1e-3)
+    replace_in(path, "n_perturbed = 5", "n_perturbed = 2")
+    seed = _seed_of_small_copies(read(path.parent / "start.extxyz"))
+    replace_in(path, "seed = 3", f"seed = {seed}")
+    with pytest.raises(ReferenceFailed, match=r"all 2 perturbed frames .* too small a cell"):
+        make_learner(read_configuration(path), resume=False).run()
+
+
+def _seed_of_small_copies(atoms) -> int:
+    """Return a seed with which both copies are smaller than the structure."""
+    start = Start(n_perturbed=2, amplitude=0.05)
+    for seed in range(50):
+        first, *copies = (frame.get_volume() for frame in perturbed(start, atoms, seed))
+        if max(copies) < first - 1e-3:
+            return seed
+    raise AssertionError("no such seed")
+
+
+# --- a run that has no model yet ----------------------------------------------------------------------------------
+
+
+def test_a_failed_beginning_can_be_begun_anew_with_another_configuration(make_configuration):
+    path = picky(make_configuration("haml", **SHORT), START_VOLUME + 1e3)
+    with pytest.raises(ReferenceFailed):
+        make_learner(read_configuration(path), resume=False).run()
+    folder = path.parent / "run"
+    (folder / "decisions.jsonl").write_text('{"step": 0}\n')
+    leftover = folder / "models" / "0001" / "member0" / "checkpoint.npz"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("of a training with other settings")
+    replace_in(path, "amplitude = 0.05", "amplitude = 0.04")
+    replace_in(path, f"smallest_volume = {START_VOLUME + 1e3}", "smallest_volume = 1.0")
+    state = make_learner(read_configuration(path), resume=False).run()
+    assert state.is_done and decisions(path)[0]["action"] == "start"
+
+
+def test_failures_of_the_start_are_tried_again_by_resume_and_by_a_new_beginning(make_configuration):
+    """The pool remembers what failed; a frame that failed once must not be refused for ever."""
+    path = make_configuration(
+        "haml", reference='settings = {options = {refuse = "refuse"}}', **SHORT
+    )
+    refuse = path.parent / "refuse"
+    text = path.read_text().replace("ase.calculators.emt:EMT", "moody:moody_emt")
+    path.write_text(text.replace('"refuse"', f'"{refuse}"'))
+    for resume in (False, False, True):
+        refuse.touch()
+        with pytest.raises(ReferenceFailed, match="not in the mood"):
+            make_learner(read_configuration(path), resume).run()
+    refuse.unlink()
+    assert make_learner(read_configuration(path), resume=True).run().is_done
+    assert [d["action"] for d in decisions(path)][:2] == ["start", "train"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("timestep_fs = 2.0", "timestep_fs = 0.0", "timestep_fs of the dynamics must be positive"),
+        ("friction = 0.02", "friction = 0.0", "friction of the dynamics must be positive"),
+        ("check_interval = 5", "check_interval = 0", "check_interval and write_interval must be"),
+        ("seed = 3", "seed = -1", "seed must be a whole number that is not negative, got -1"),
+        ("seed = 3", "seed = [1]", r"seed must be a whole number that is not negative, got \[1\]"),
+        ("seed = 3", "seed = 1.5", "seed must be a whole number that is not negative, got 1.5"),
+        ("seed = 3", "seed = true", "seed must be a whole number that is not negative, got True"),
+        ("seed = 3", "seed = 3\npool = 5", "pool must be the name of a file, got 5"),
+        ('policy = "haml"', "policy = [1]", r"policy must be one of .* got \[1\]"),
+        ("[reference]", "[reference]\nsettings = 5", r"settings of \[reference\] must be a table"),
+        ("[reference]", "[reference]\nsettings = {options = 5}", "options in settings of .* got 5"),
+        ("[reference]", "[reference]\nsettings = {retries = 5}", r"settings of \[reference\]: "),
+        (
+            "threshold = [1.2, ",
+            'threshold = ["a", ',
+            r"threshold must be a list of float, got",
+        ),
+        (
+            "n_perturbed = 5",
+            'models = ["no.txt"]',
+            r"models of \[start\]: there is no file .*no.txt",
+        ),
+        ("n_perturbed = 5", "md_steps = 9\nmd_temperature = 0.0", "md_temperature of the start"),
+        ("start.extxyz", "empty.extxyz", "the structure file .*empty.extxyz holds no atoms"),
+        ("n_perturbed = 5", 'structures = ["empty.extxyz"]', "empty.extxyz holds no atoms"),
+    ],
+)
+def test_a_wrong_value_is_named_and_leaves_nothing_begun(
+    make_configuration, capsys, old, new, message
+):
+    path = make_configuration("haml")
+    (path.parent / "empty.extxyz").touch()
+    right = path.read_text()
+    replace_in(path, old, new)
+    assert main(["learn", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"qnep: error: {path}") and re.search(message, error), error
+    assert not (path.parent / "run" / "state.json").exists()
+    path.write_text(right)
+    learner = make_learner(read_configuration(path), resume=False)
+    learner.close()
+    with pytest.raises(StateError, match="this learner is closed"):
+        learner.run()
+    with pytest.raises(ValueError, match="this reference is closed"):
+        learner.reference.label(learner.parts.atoms, "test", "test")
+
+
+def test_a_wrong_value_of_a_run_in_python_is_named_too(make_configuration):
+    path = make_configuration("haml")
+    replace_in(path, "timestep_fs = 2.0", "timestep_fs = 0.0")
+    with pytest.raises(ConfigurationError, match="timestep_fs"):
+        make_learner(read_configuration(path), resume=False)
+
+
+# --- velocities ---------------------------------------------------------------------------------------------------
+
+
+def test_new_runs_and_the_hot_start_have_velocities_of_their_own(make_configuration):
+    """Also where the file has some; without, the random numbers are those of ever."""
+    table = {"start": "md_steps = 2\nmd_stride = 1"}
+    plain, moving = (
+        make_configuration("interface-reactor", name, **table) for name in ("plain", "moving")
+    )
+    atoms = read(moving.parent / "start.extxyz")
+    atoms.set_momenta(np.random.default_rng(1).normal(size=(4, 3)))
+    write(moving.parent / "start.extxyz", atoms)
+    hot, again = [], []
+    for path in (plain, moving):
+        replace_in(path, "n_perturbed = 5", "n_perturbed = 0")
+        learner = make_learner(read_configuration(path), resume=False)
+        hot.append([labelled.frame.positions for labelled in learner._label_start()])
+        began_with = learner.dynamics.atoms.get_momenta()
+        learner.reference.close()
+        again.append([])
+        learner.turns.exchange_ml(learner._driver)  # any calculator: nothing is calculated
+        for attempt in (2, 3):
+            learner.start_again([3, 3, attempt])
+            again[-1].append(learner.dynamics.atoms.get_momenta())
+        learner.close()
+    np.testing.assert_allclose(began_with, atoms.get_momenta(), atol=1e-7)  # the first run's
+    np.testing.assert_array_equal(hot[0], hot[1])
+    np.testing.assert_array_equal(again[0], again[1])
+    assert np.abs(again[0][0] - again[0][1]).min() > 1e-6
+
+
+@pytest.mark.dft
+def test_copies_of_a_molecule_are_within_the_limit_of_a_force():
+    """The default amplitude, with which the examples begin: at 0.1 Å two of these ten copies exceed 25 eV/Å."""
+    tblite = pytest.importorskip("tblite.ase")
+    ether = molecule("CH3CH2OCH3", vacuum=4.0)
+    ether.pbc = True
+    for frame in perturbed(Start(), ether, seed=1):
+        frame.calc = tblite.TBLite(method="GFN1-xTB", verbosity=0)
+        assert np.linalg.norm(frame.get_forces(), axis=1).max() < 25.0
