@@ -56,7 +56,7 @@ def main() -> None:
     )
     result = train(settings)
     print(f"Model, plots, errors and card: {result.folders[0].resolve()}")
-    print((OUTPUT / "README.md").read_text().split("## Force")[0])
+    print((OUTPUT / "model_card.md").read_text().split("## Force")[0])
 
 
 if __name__ == "__main__":

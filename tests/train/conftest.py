@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 pytest.importorskip("torch", reason="the trainer needs the extra `train` (PyTorch)")
 
@@ -55,3 +57,23 @@ def make_frames(make_atoms: Callable[..., Atoms]) -> Callable[..., list[Frame]]:
         ]
 
     return make
+
+
+@pytest.fixture
+def data_file(tmp_path: Path, make_atoms: Callable[..., Atoms]) -> Path:
+    """Six structures labelled by a random model, so that a fit is possible."""
+    from qnep import QNEP, random_model
+
+    teacher = random_model(
+        "O H", radial_cutoff=4.0, angular_cutoff=3.0, l_max=(2, 1, 0), n_neurons=4, seed=3
+    )
+    structures = []
+    for seed in range(6):
+        atoms = make_atoms(seed, config_type=f"kind {seed % 2}")
+        atoms.calc = QNEP(teacher)
+        atoms.get_forces()
+        atoms.get_stress()
+        structures.append(atoms)
+    path = tmp_path / "train.xyz"
+    write(path, structures, format="extxyz")
+    return path

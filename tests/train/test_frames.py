@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,33 @@ def test_bad_frames_are_named(make_atoms):
         reader.read(make_atoms(0, weight=1000), "frame 7")
 
 
+@pytest.mark.parametrize("name", ["positions", "cell"])
+def test_numbers_that_are_none_are_named(make_atoms, name):
+    atoms = make_atoms(0)
+    getattr(atoms, name)[1, 2] = np.nan
+    with pytest.raises(FrameError, match=f"frame 7: {name} holds numbers that are not finite"):
+        FrameReader(("O", "H")).read(atoms, "frame 7")
+
+
+def test_frames_without_atoms_are_named(make_atoms):
+    with pytest.raises(FrameError, match="frame 7: no atoms"):
+        FrameReader(("O", "H")).read(make_atoms(0)[:0], "frame 7")
+
+
+@pytest.mark.parametrize(
+    "info, words",
+    [
+        ({"charge": "abc"}, "frame 7: charge must be a number, got 'abc'"),
+        ({"weight": "heavy"}, "frame 7: weight must be a number, got 'heavy'"),
+        ({"dipole": "0 0 x"}, "frame 7: dipole must be numbers, got '0 0 x'"),
+        ({"stress": "none"}, "frame 7: stress must be numbers, got 'none'"),
+    ],
+)
+def test_words_in_place_of_numbers_are_named(make_atoms, info, words):
+    with pytest.raises(FrameError, match=words):
+        FrameReader(("O", "H")).read(make_atoms(0, **info), "frame 7")
+
+
 def test_missing_labels_are_named(make_atoms):
     atoms = make_atoms(0)
     del atoms.calc.results["forces"]
@@ -60,3 +89,5 @@ def test_fingerprint_tells_labels_apart(make_frames):
     frames = make_frames(2)
     assert hash_frames(frames) == hash_frames(make_frames(2))
     assert hash_frames(frames) != hash_frames(frames[::-1])
+    dipoles = [replace(frames[0], dipole=np.array([x, 0.0, 0.0])) for x in (0.0, 1.0)]
+    assert len({hash_frames([frame]) for frame in [frames[0], *dipoles]}) == 3

@@ -4,6 +4,9 @@ import pytest
 
 from qnep.train.settings import ModelSettings, SettingsError, TrainingSettings, read_settings
 
+H = "[model]\nelements = ['H']\n"
+NO_TERMS = "energy = 0\nforce = 0\nvirial = 0\ncharge = 0\nborn = 0\ndipole = 0\n"
+
 
 def write(folder: Path, name: str, text: str) -> Path:
     path = folder / name
@@ -48,6 +51,9 @@ def test_nep_in_as_gpumd_reads_it(tmp_path):
         ("prediction 1", "qnep eval"),
         ("version 3", "only version 4"),
         ("type 3 H O", "3 types announced, 2 given"),
+        ("n_max 4", r"nep.in: n_max must be 2 numbers"),
+        ("type_weight 1 2", "nep.in: elements of the loss must be 1 numbers"),
+        ("lambda_f -1", "nep.in: force must be a number of at least 0"),
     ],
 )
 def test_wrong_lines_of_nep_in_are_named(tmp_path, line, words):
@@ -81,6 +87,34 @@ def test_toml(tmp_path):
         ("[model]\nelements = ['H']\ncutoff = [4.0, 8.0]", "0 < angular <= radial"),
         ("[model]\nelements = ['H']\n[training]\noptimizer = 'sgd'", "one of adam, snes"),
         ("model = [", "not TOML"),
+        ("", r"\[model\]: the key 'elements' is missing"),
+        ("training = 5", r"\[training\] must be a table, got 5"),
+        ("[model]\nelements = ['Cu', 1]", r"elements must be a list of str, got \['Cu', 1\]"),
+        ("[model]\nelements = ['H']\nl_max = [2.0]", r"l_max must be a list of int, got \[2.0\]"),
+        ("[model]\nelements = ['H']\nl_max = []", r"l_max must be the largest l, .* got \[\]"),
+        (
+            "[model]\nelements = ['H']\nl_max = [4, 1, 1, 1, 1, 1, 1, 1]",
+            r"l_max .* up to 6 flags, got \[4, 1, 1, 1, 1, 1, 1, 1\]",
+        ),
+        ("[model]\nelements = ['H']\nn_max = [4]", r"n_max must be 2 numbers, .* got \[4\]"),
+        ("[model]\nelements = ['H']\nbasis_size = [4, -1]", r"basis_size .* got \[4, -1\]"),
+        ("[model]\nelements = ['H']\nneurons = 0", "neurons must be a number of at least 1, got 0"),
+        (
+            "[training]\ndata = ['a.xyz', 3]",
+            r"\[training\]: data must be a list of str, got \['a.xyz', 3\]",
+        ),
+        ("[training]\npopulation = 0", "population must be a number of at least 2, got 0"),
+        ("[training]\nbatch_size = -1", "batch_size must be a number of at least 0, got -1"),
+        ("[training]\nlearning_rate = -0.1", "learning_rate must be positive, got -0.1"),
+        ("[training]\nlearning_rate = nan", "learning_rate must be positive, got nan"),
+        ("[training]\nweight_decay = inf", "weight_decay must be a number .* got inf"),
+        ("[training]\naveraging = 1.0", "averaging must be at least 0 and below 1, got 1.0"),
+        ("[training]\nmemory_GB = -1", "memory_GB must not be negative, got -1"),
+        (H + "[loss]\nforce = -1", r"\[loss\]: force must be a number of at least 0, got -1"),
+        (H + "[loss]\nelements = [1, 2]", r"\[loss\]: elements .* must be 1 numbers, .* got 2"),
+        (H + "[loss]\nelements = [0]", r"\[loss\]: elements must hold a positive number"),
+        (H + "[loss]\nelements = ['1']", r"elements must be a list of float, got \['1'\]"),
+        (H + "[loss]\n" + NO_TERMS, "one of energy, .* must be positive, got 0 for all"),
     ],
 )
 def test_wrong_toml_is_named(tmp_path, text, words):
@@ -95,3 +129,50 @@ def test_senseless_values():
         ModelSettings(("H", "O"), charge_mode=1, cutoff=(6.0, 4.0, 5.0, 4.0))
     with pytest.raises(SettingsError, match="validation_fraction"):
         TrainingSettings(validation_fraction=1.0)
+
+
+@pytest.fixture
+def model_file(tmp_path) -> Path:
+    """A model of O and H with other settings than the defaults."""
+    model = ModelSettings(("O", "H"), cutoff=(5.0, 4.0), n_max=(3, 2), l_max=(2, 1), neurons=5)
+    return write(tmp_path, "nep.txt", model.make_model().format())
+
+
+def test_a_model_to_start_from_has_the_settings(tmp_path, model_file):
+    for text in ("", "[model]\nl_max = [2, 2]\ncutoff = [5, 4, 5, 4]\nneurons = 5\n"):
+        path = write(tmp_path, "run.toml", text + "[training]\nfine_tune = 'nep.txt'\n")
+        settings = read_settings(path)
+        assert settings.model.elements == ("O", "H") and settings.model.n_max == (3, 2)
+        assert settings.training.fine_tune == str(model_file)
+    path = write(tmp_path, "nep.in", "neuron 5\n")
+    assert read_settings(path, fine_tune=str(model_file)).model == settings.model
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("elements = ['H', 'O']", r"elements must be that of .*nep.txt, \('O', 'H'\), got"),
+        ("neurons = 6", "neurons must be that of .*nep.txt, 5, got 6"),
+        ("l_max = [2]", "l_max must be that of"),
+        ("cutoff = [5.0, 3.9]", "cutoff must be that of"),
+        ("zbl = 2.0", "zbl must be that of .*nep.txt, 0.0, got 2.0"),
+        ("zbl = 2.0\nzbl_from_data = true", "zbl must be that of"),
+        ("charge_mode = 2", "charge_mode must be that of"),
+    ],
+)
+def test_contradictions_to_the_model_to_start_from_are_named(tmp_path, model_file, line, words):
+    text = f"[model]\n{line}\n[training]\nfine_tune = 'nep.txt'\n"
+    with pytest.raises(SettingsError, match=words):
+        read_settings(write(tmp_path, "run.toml", text))
+
+
+def test_repulsion_that_was_made_from_data_is_that_of_the_file(tmp_path):
+    """The settings of the first stage may be repeated, as in models/na-sei-5/train_2.toml."""
+    model = ModelSettings(("H",), zbl_pairs=(0.5, 1.0, *[1.0] * 8))
+    write(tmp_path, "nep.txt", model.make_model().format())
+    text = H + "zbl = 2.5\nzbl_from_data = true\n[training]\nfine_tune = 'nep.txt'\n"
+    assert read_settings(write(tmp_path, "run.toml", text)).model.zbl_pairs == model.zbl_pairs
+    pairs = f"zbl_pairs = {[0.6, *model.zbl_pairs[1:]]}\n"
+    text = H + pairs + "[training]\nfine_tune = 'nep.txt'\n"
+    with pytest.raises(SettingsError, match="zbl_pairs must be that of"):
+        read_settings(write(tmp_path, "run.toml", text))

@@ -16,13 +16,15 @@ import torch
 from ase import Atoms
 from ase.io import write
 
+import qnep.train.trainer as trainer
 from qnep import QNEP, Model
+from qnep.io import read_frames
 from qnep.train.batch import BatchBuilder
-from qnep.train.checkpoint import CheckpointError
+from qnep.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from qnep.train.loss import LossWeights
 from qnep.train.member import DivergedError
 from qnep.train.report import predict_frames
-from qnep.train.settings import ModelSettings, Settings, TrainingSettings
+from qnep.train.settings import ModelSettings, Settings, SettingsError, TrainingSettings
 from qnep.train.start import element_energies, initial_parameters
 from qnep.train.trainer import make_groups, settings_of_model, train
 from qnep.train.work import LocalWork, ParallelWork, WorkPlan
@@ -41,26 +43,6 @@ SMALL = ModelSettings(
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def data_file(tmp_path, make_atoms) -> Path:
-    """Six structures labelled by a random model, so that a fit is possible."""
-    from qnep import random_model
-
-    teacher = random_model(
-        "O H", radial_cutoff=4.0, angular_cutoff=3.0, l_max=(2, 1, 0), n_neurons=4, seed=3
-    )
-    structures = []
-    for seed in range(6):
-        atoms = make_atoms(seed, config_type=f"kind {seed % 2}")
-        atoms.calc = QNEP(teacher)
-        atoms.get_forces()
-        atoms.get_stress()
-        structures.append(atoms)
-    path = tmp_path / "train.xyz"
-    write(path, structures, format="extxyz")
-    return path
 
 
 def make_settings(
@@ -90,14 +72,14 @@ def test_a_run_leaves_model_metrics_plots_and_card(data_file):
         "metrics.csv",
         "loss.png",
         "parity.png",
-        "README.md",
+        "model_card.md",
         "errors.json",
     }
     assert {path.name for path in folder.iterdir()} == names
     assert Model.read(str(folder / "nep.txt")).format() == result.models[0].format()
     errors = json.loads((folder / "errors.json").read_text())
     assert set(errors["training"]["by category"]) == {"kind 0", "kind 1"}
-    assert "SHA-256" in (folder / "README.md").read_text()
+    assert "SHA-256" in (folder / "model_card.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -203,6 +185,110 @@ def test_checkpoint_of_other_data_is_refused(data_file):
         run(make_settings(data_file, learning_rate=0.5), resume=True)
 
 
+def with_training(settings: Settings, **changes) -> Settings:
+    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, **changes))
+
+
+def test_checkpoint_counts_what_is_in_files_and_not_their_paths(data_file, monkeypatch):
+    """The same run from another folder, with the data under another name, goes on; a changed label ends that."""
+    settings = make_settings(data_file, validation=(str(data_file),), epochs=2)
+    run(settings)
+    copy = data_file.with_name("copy.xyz")
+    copy.write_bytes(data_file.read_bytes())
+    monkeypatch.chdir(data_file.parent)
+    moved = with_training(
+        settings, data=("copy.xyz",), validation=("copy.xyz",), output="out", epochs=3
+    )
+    assert len(train(moved, resume=True, show_progress=False).histories[0]) == 3
+    frames = read_frames(copy)
+    frames[0].calc.results["energy"] += 0.1
+    write(copy, frames, format="extxyz")
+    original = with_training(moved, data=("train.xyz",))
+    with pytest.raises(CheckpointError, match="belongs to other data or settings"):
+        run(original, resume=True)
+
+
+def test_checkpoint_of_another_model_to_start_from_is_refused(data_file):
+    first = data_file.parent / "first" / "nep.txt"
+    run(make_settings(data_file, "first", epochs=1))
+    settings = make_settings(data_file, epochs=1, fine_tune=str(first))
+    run(settings)
+    run(make_settings(data_file, "first", epochs=2))
+    with pytest.raises(CheckpointError, match="belongs to other data or settings"):
+        run(settings, resume=True)
+
+
+def test_checkpoint_of_an_earlier_version_is_named(data_file):
+    settings = make_settings(data_file, epochs=1)
+    run(settings)
+    path = data_file.parent / "out" / "checkpoint.npz"
+    arrays, meta = load_checkpoint(path)
+    del meta["format"]
+    save_checkpoint(path, arrays, meta)
+    with pytest.raises(CheckpointError, match=r"another version of qnep \(format 1, wanted 2\)"):
+        run(settings, resume=True)
+
+
+def test_no_epochs_leave_the_model_of_the_start_to_go_on_from(data_file):
+    settings = make_settings(data_file, epochs=0)
+    started = run(settings)
+    file = data_file.parent / "out" / "nep.txt"
+    assert Model.read(str(file)).format() == started.format()
+    resumed = run(with_training(settings, epochs=2), resume=True)
+    assert resumed.format() == run(make_settings(data_file, "whole", epochs=2)).format()
+
+
+def test_a_gpu_that_is_not_there_is_named(data_file, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="device cuda: this PyTorch finds no GPU"):
+        run(make_settings(data_file, device="cuda"))
+
+
+@pytest.mark.parametrize("device, n_expected", [("auto", 1), ("cuda", 1), ("cpu", 2)])
+def test_a_gpu_is_fed_by_one_process(data_file, monkeypatch, caplog, device, n_expected):
+    """Workers share their gradients in the memory of the CPU; only what would be started is looked at."""
+
+    class Started(Exception):
+        pass
+
+    def start(plan, n_processes):
+        raise Started(plan.device, n_processes)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(trainer, "make_work", start)
+    with pytest.raises(Started) as started:
+        run(make_settings(data_file, device=device, processes=2))
+    assert started.value.args == ("cpu" if device == "cpu" else "cuda", n_expected)
+    assert ("processes = 2 counts on the CPU alone" in caplog.text) == (n_expected == 1)
+
+
+def test_categories_without_energies_have_no_energy_error(data_file):
+    """errors.json is JSON, which knows no NaN; the card and the log show what there is."""
+    frames = read_frames(data_file)
+    for frame in frames[::2]:
+        frame.info["energy_weight"] = 0
+    write(data_file, frames, format="extxyz")
+    run(make_settings(data_file, epochs=1))
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (data_file.parent / "out" / "errors.json").read_text()
+    tables = json.loads(text, parse_constant=refuse)["training"]["by category"]
+    assert "energy_meV_per_atom" not in tables["kind 0"]
+    assert tables["kind 0"]["force_meV_per_A"] > 0 and tables["kind 1"]["energy_meV_per_atom"] > 0
+
+
+def test_no_energies_at_all(data_file):
+    frames = read_frames(data_file)
+    for frame in frames:
+        frame.info["energy_weight"] = 0
+    write(data_file, frames, format="extxyz")
+    run(make_settings(data_file, epochs=1))
+    card = (data_file.parent / "out" / "model_card.md").read_text()
+    assert "| training | 6 | - | " in card
+
+
 def test_more_epochs_may_be_added(data_file):
     settings = make_settings(data_file, epochs=2)
     run(settings)
@@ -244,9 +330,8 @@ def test_fine_tuning_starts_from_the_model(data_file):
 def test_replay_adds_old_structures(data_file):
     settings = make_settings(data_file, replay=(str(data_file),), n_replay=2, epochs=1)
     run(settings)
-    assert (
-        "2 older structures replayed" in (Path(settings.training.output) / "README.md").read_text()
-    )
+    card = (Path(settings.training.output) / "model_card.md").read_text()
+    assert "2 older structures replayed" in card
 
 
 def test_committee_members_differ_and_share_the_data(data_file):
@@ -293,6 +378,18 @@ def test_processes_share_the_gradient(make_frames):
         assert local.largest_neighbors() == parallel.largest_neighbors()
     finally:
         parallel.close()
+
+
+def test_sentences_of_processes_are_those_of_one(make_frames):
+    """Two atoms at one place in a structure of the second process: wrong input there as here."""
+    plan, _ = make_plan(make_frames)
+    broken = plan.groups[0][1]
+    frames = list(plan.frames)
+    positions = frames[broken].positions.copy()
+    positions[1] = positions[0]
+    frames[broken] = dataclasses.replace(frames[broken], positions=positions)
+    with pytest.raises(ValueError, match=f"^frame {broken}: two atoms at the same place"):
+        ParallelWork(dataclasses.replace(plan, frames=frames), 2)
 
 
 def test_streamed_tables_give_the_same_gradient(make_frames):

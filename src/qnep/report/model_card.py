@@ -37,8 +37,11 @@ def model_facts(path: Path) -> dict[str, str]:
 
 
 def card_text(path: Path) -> str | None:
-    """Return the model card that lies beside a model: NAME.md, NAME_card.md or README.md."""
-    for name in (f"{path.stem}.md", f"{path.stem}_card.md", "model_card.md"):
+    """Return the model card that lies beside a model; None without one.
+
+    NAME.md or NAME_card.md, model_card.md of `qnep train`, or README.md as beside the shipped models.
+    """
+    for name in (f"{path.stem}.md", f"{path.stem}_card.md", "model_card.md", "README.md"):
         card = path.with_name(name)
         if card.is_file():
             return card.read_text(errors="replace")

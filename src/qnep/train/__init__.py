@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "LossWeights": "loss",
+    "LossWeights": "settings",
     "ModelSettings": "settings",
     "Settings": "settings",
     "SettingsError": "settings",

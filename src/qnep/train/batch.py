@@ -235,15 +235,13 @@ class BatchBuilder:
     def _coulomb(
         self, frames: Sequence[Frame], order: geometry.AtomOrder, pairs: geometry.Pairs
     ) -> CoulombTensors:
-        largest = max(frame.n_atoms for frame in frames)
+        shape = _coulomb_shape(frames)
+        _, n_matrices, largest, _ = shape
+        with_virial = n_matrices == ewald_matrices.N_WITH_VIRIAL
         slots = _sorted(
             order, [f * largest + np.arange(frame.n_atoms) for f, frame in enumerate(frames)]
         )
-        with_virial = any(frame.virial is not None for frame in frames)
-        n_matrices = (
-            ewald_matrices.N_WITH_VIRIAL if with_virial else ewald_matrices.N_WITHOUT_VIRIAL
-        )
-        padded = np.zeros((len(frames), n_matrices, largest, largest), dtype=np.float64)
+        padded = np.zeros(shape, dtype=np.float64)
         for f, frame in enumerate(frames):
             n = frame.n_atoms
             matrices = ewald_matrices.reciprocal_matrices(
@@ -316,11 +314,11 @@ def _unwrapped(frame: Frame) -> np.ndarray:
     return (fractional - np.round(fractional)) @ frame.cell
 
 
-def estimate_memory(model: Model, frames: Sequence[Frame], precision: str) -> int:
-    """Return the bytes that the tables of some structures will need, from their densities.
+def estimate_memory(model: Model, groups: Sequence[Sequence[Frame]], precision: str) -> int:
+    """Return the bytes that the tables of some batches will need, from the densities of their structures.
 
     An atom has 4/3 pi R^3 N/V neighbours on average; structures with vacuum have fewer, so this is an upper estimate
-    of most data sets.
+    of most data sets. groups : the structures of each batch.
     """
     width = padded_harmonics(model.l_max)
     size = 8 if precision == "double" else 4
@@ -330,18 +328,21 @@ def estimate_memory(model: Model, frames: Sequence[Frame], precision: str) -> in
     n_densities = model.basis_size_radial + 1 + (model.basis_size_angular + 1) * width
     per_atom = size * (20 + model.n_types * n_densities)
     total = 0.0
-    for frame in frames:
+    for frame in (frame for group in groups for frame in group):
         sphere = 4 / 3 * np.pi * frame.n_atoms / frame.volume
         pairs = sphere * (
             max(model.radial_cutoffs) ** 3 * radial_pair
             + max(model.angular_cutoffs) ** 3 * angular_pair
         )
-        n_matrices = 0
-        if model.charge_mode:
-            n_matrices = (
-                ewald_matrices.N_WITHOUT_VIRIAL
-                if frame.virial is None
-                else ewald_matrices.N_WITH_VIRIAL
-            )
-        total += frame.n_atoms * (pairs + per_atom) + size * n_matrices * frame.n_atoms**2
+        total += frame.n_atoms * (pairs + per_atom)
+    if model.charge_mode:
+        total += size * sum(int(np.prod(_coulomb_shape(group))) for group in groups if group)
     return int(total)
+
+
+def _coulomb_shape(frames: Sequence[Frame]) -> tuple[int, int, int, int]:
+    """Return the shape of the Coulomb matrices of a batch: [n_frames, n_matrices, largest, largest]."""
+    largest = max(frame.n_atoms for frame in frames)
+    with_virial = any(frame.virial is not None for frame in frames)
+    n_matrices = ewald_matrices.N_WITH_VIRIAL if with_virial else ewald_matrices.N_WITHOUT_VIRIAL
+    return len(frames), n_matrices, largest, largest

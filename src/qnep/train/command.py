@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     require("torch", extra="train")
     from qnep.train.settings import read_settings
 
-    settings = _with_options(read_settings(options.config), options)
+    settings = _with_options(read_settings(options.config, options.fine_tune or ""), options)
     if options.check:
         _check(settings)
     else:
@@ -75,8 +76,26 @@ def _train(settings: Settings, options: argparse.Namespace) -> None:
 
     from qnep.train.trainer import train
 
+    _require_free_output(settings, options.resume)
     logging.getLogger("qnep.train").setLevel(logging.INFO)
     logging.getLogger().handlers[0].setLevel(logging.INFO)
     result = train(settings, resume=options.resume, show_progress=not options.quiet)
     for folder in result.folders:
         print(f"model, errors, plots and card: {folder}")
+
+
+def _require_free_output(settings: Settings, resume: bool) -> None:
+    """Raise SettingsError before a run would replace another one, or the model it starts from."""
+    from qnep.train.member import CHECKPOINT_FILE, MODEL_FILE
+    from qnep.train.settings import SettingsError
+    from qnep.train.trainer import member_folders
+
+    start = settings.training.fine_tune
+    for folder in member_folders(settings):
+        if start and (folder / MODEL_FILE).resolve() == Path(start).resolve():
+            raise SettingsError(
+                f"the result would replace {start}, which it starts from: give another output, "
+                'as output = "tuned" or --output tuned'
+            )
+        if not resume and (folder / CHECKPOINT_FILE).exists():
+            raise SettingsError(f"{folder} holds a training already: --resume, or another output")

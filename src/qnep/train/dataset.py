@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from ase import Atoms
 from qnep.io import iread_frames
 from qnep.train.frames import Frame, FrameReader, require_labels
 from qnep.train.settings import SettingsError
+
+N_BLOCKS = 10  # of structures without a trajectory: few have a neighbour in time in another block
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ def split_by_trajectory(
 
     The trajectory of a structure is its key trajectory=, group= or source=. Structures without one, or a single
     trajectory, are divided in contiguous blocks.
+
+    Raises
+    ------
+    SettingsError : nothing is left for training, or no trajectory is small enough for a part that is wanted.
     """
     n_wanted = [round(fraction * len(frames)) for fraction in (validation_fraction, test_fraction)]
     if not any(n_wanted):
@@ -58,10 +65,12 @@ def split_by_trajectory(
     if len(groups) == 1:
         held_out, how = _last_blocks(len(frames), n_wanted), "contiguous blocks of one trajectory"
     else:
-        held_out, how = (
-            _whole_groups(groups, n_wanted, seed),
-            f"{len(groups)} trajectories, none divided",
-        )
+        nameless = groups.pop("", [])
+        blocks = _blocks(nameless, min(filter(None, n_wanted)))
+        how = f"{len(groups)} trajectories, none divided"
+        if blocks:
+            how += f", and {len(nameless)} structures without one in {len(blocks)} blocks"
+        held_out = _whole_groups([groups[name] for name in sorted(groups)] + blocks, n_wanted, seed)
     parts = [[frames[i] for i in indices] for indices in held_out]
     used = set(held_out[0]) | set(held_out[1])
     training = [frame for index, frame in enumerate(frames) if index not in used]
@@ -79,17 +88,39 @@ def _last_blocks(n_frames: int, n_wanted: Sequence[int]) -> list[list[int]]:
     return [list(range(validation_start, test_start)), list(range(test_start, n_frames))]
 
 
+def _blocks(indices: Sequence[int], largest: int) -> list[list[int]]:
+    """Return consecutive blocks: `N_BLOCKS`, or more where they would be larger than what is to be held out."""
+    if not indices:
+        return []
+    size = min(largest, -(-len(indices) // N_BLOCKS))
+    return [list(indices[start : start + size]) for start in range(0, len(indices), size)]
+
+
 def _whole_groups(
-    groups: dict[str, list[int]], n_wanted: Sequence[int], seed: int
+    groups: Sequence[list[int]], n_wanted: Sequence[int], seed: int
 ) -> list[list[int]]:
+    """Return parts of about the sizes wanted; a group joins only if that brings the size closer."""
     random = np.random.default_rng(seed)
-    names = sorted(groups)
-    queue = [groups[names[i]] for i in random.permutation(len(names))]
+    queue = [groups[i] for i in random.permutation(len(groups))]
     held_out: list[list[int]] = []
     for wanted in n_wanted:
         part: list[int] = []
-        while len(part) < wanted and queue:
-            part += queue.pop()
+        left: list[list[int]] = []
+        while queue:
+            group = queue.pop()
+            is_closer = abs(len(part) + len(group) - wanted) < abs(len(part) - wanted)
+            if is_closer:
+                part += group
+            else:
+                left.append(group)
+        if wanted and not part:
+            sizes = sorted(map(len, left))
+            raise SettingsError(
+                f"no trajectory is small enough to hold out {wanted} structures "
+                f"(sizes: {', '.join(map(str, sizes[:5]))}{' ...' if sizes[5:] else ''}); "
+                "hold out a larger fraction, or give files for `validation` and `test`"
+            )
+        queue = left[::-1]
         held_out.append(sorted(part))
     return held_out
 
@@ -108,11 +139,26 @@ def with_weight(frames: Sequence[Frame], factor: float) -> list[Frame]:
 
 
 def load_baseline(path: str) -> Any:
-    """Return the ASE calculator that "package.module:function" makes."""
+    """Return the ASE calculator that "package.module:function" makes; modules of the working folder are found too.
+
+    Raises
+    ------
+    SettingsError : no such module or function.
+    """
     module, _, name = path.partition(":")
-    if not name:
+    if not module or not name:
         raise SettingsError(f'baseline must be "package.module:function", got {path!r}')
-    return getattr(importlib.import_module(module), name)()
+    working_folder = str(Path.cwd())
+    if working_folder not in sys.path:
+        sys.path.append(working_folder)  # last, so that it hides no installed package
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as failure:
+        raise SettingsError(
+            f'baseline must be "package.module:function", installed or in {working_folder}; '
+            f"got {path!r}: {failure}"
+        ) from failure
+    return function()
 
 
 def subtract_calculator(

@@ -89,10 +89,15 @@ class FrameReader:
         info = {str(key).lower(): value for key, value in atoms.info.items()}
         arrays = {str(key).lower(): value for key, value in atoms.arrays.items()}
         results = atoms.calc.results if atoms.calc is not None else {}
+        n_atoms = len(atoms)
+        if n_atoms == 0:
+            raise FrameError(f"{label}: no atoms; leave the frame out")
         cell = np.array(atoms.cell[:], dtype=float)
+        positions = np.array(atoms.positions, dtype=float)
+        _require_finite(cell, label, "cell")
+        _require_finite(positions, label, "positions")
         if abs(np.linalg.det(cell)) < 1e-6:
             raise FrameError(f'{label}: no cell; add Lattice="..." (with vacuum around a molecule)')
-        n_atoms = len(atoms)
         energy = _number(_first(results, info, "energy", "free_energy"), label, "energy")
         forces = _array(_first(results, arrays, "forces", "force"), (n_atoms, 3), label, "forces")
         dipole = _array(_first(results, info, "dipole"), (3,), label, "dipole")
@@ -102,7 +107,7 @@ class FrameReader:
         return Frame(
             label=label,
             types=self._find_types(atoms, label),
-            positions=np.array(atoms.positions, dtype=float),
+            positions=positions,
             cell=cell,
             energy=energy,
             forces=forces,
@@ -139,7 +144,10 @@ def _first(primary: Mapping[str, Any], secondary: Mapping[str, Any], *keys: str)
 def _number(value: Any, label: str, name: str) -> float | None:
     if value is None:
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as failure:
+        raise FrameError(f"{label}: {name} must be a number, got {value!r}") from failure
     if not np.isfinite(number):
         raise FrameError(f"{label}: {name} is {number}; leave the frame out or label it again")
     return number
@@ -148,14 +156,25 @@ def _number(value: Any, label: str, name: str) -> float | None:
 def _array(value: Any, shape: tuple[int, ...], label: str, name: str) -> np.ndarray | None:
     if value is None:
         return None
-    array = np.asarray(value, dtype=float)
+    array = _numbers(value, label, name)
     if array.size != np.prod(shape):
         raise FrameError(f"{label}: {name} must have {np.prod(shape)} numbers, got {array.size}")
+    _require_finite(array, label, name)
+    return array.reshape(shape)
+
+
+def _numbers(value: Any, label: str, name: str) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as failure:
+        raise FrameError(f"{label}: {name} must be numbers, got {value!r}") from failure
+
+
+def _require_finite(array: np.ndarray, label: str, name: str) -> None:
     if not np.isfinite(array).all():
         raise FrameError(
             f"{label}: {name} holds numbers that are not finite; leave the frame out or label it again"
         )
-    return array.reshape(shape)
 
 
 def _weight(value: Any, label: str, name: str, smallest: float) -> float:
@@ -177,7 +196,7 @@ def _virial(
     virial = _array(info.get("virial", results.get("virial")), (3, 3), label, "virial")
     if stress is None:
         return virial
-    tensor = np.asarray(stress, dtype=float)
+    tensor = _numbers(stress, label, "stress")
     if tensor.size == 6:
         xx, yy, zz, yz, xz, xy = tensor.ravel()
         tensor = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
@@ -217,6 +236,10 @@ def hash_frames(frames: Sequence[Frame]) -> str:
             frame.born_charges,
         ):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        if (
+            frame.dipole is not None
+        ):  # so that model cards of data without dipoles keep their fingerprints
+            digest.update(b"dipole" + frame.dipole.tobytes())
         digest.update(
             repr((frame.energy, frame.total_charge, frame.weight, frame.energy_weight)).encode()
         )

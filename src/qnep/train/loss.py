@@ -10,6 +10,7 @@ import torch
 
 from qnep.train.batch import Batch
 from qnep.train.forward import Prediction
+from qnep.train.settings import LossWeights
 
 #: Names of the terms; units of their errors: eV/atom, eV/Å, eV/atom, e/atom, e, e Å/atom.
 TERMS = ("energy", "force", "virial", "charge", "born", "dipole")
@@ -23,29 +24,6 @@ SMALLEST_SCALE = {
 }
 """Errors below these are noise of single precision or of the references and get no more weight."""
 _SHEAR = (1, 2, 3, 5, 6, 7)  # off-diagonal components of a row-major tensor
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the loss.
-
-    energy ... dipole : lambda of each term, as in GPUMD's nep.in.
-    shear : factor of the errors of off-diagonal virial components.
-    elements : factor of the force errors of each type; empty: all 1.
-    force_delta : eV/Å; forces f weigh delta/(delta + |f|), 0: all alike.
-    huber : errors beyond so many root mean squares count linearly, 0: never.
-    """
-
-    energy: float = 1.0
-    force: float = 1.0
-    virial: float = 0.1
-    charge: float = 0.1
-    born: float = 0.5
-    dipole: float = 0.1
-    shear: float = 1.0
-    elements: tuple[float, ...] = ()
-    force_delta: float = 0.0
-    huber: float = 0.0
 
 
 @dataclass

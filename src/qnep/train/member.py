@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MODEL_FILE = "nep.txt"
 CHECKPOINT_FILE = "checkpoint.npz"
 METRICS_FILE = "metrics.csv"
+CHECKPOINT_FORMAT = 2  # in format 1 the fingerprint held the paths of the data
 FIRST_SCALES = {
     "energy": 0.05,
     "force": 0.5,
@@ -132,6 +133,8 @@ class Member:
                 row = self._epoch()
                 bar.set_postfix_str(_summary(row))
                 bar.update()
+        if not self.progress.history:  # no epochs were asked for: the model is that of the start
+            self._save()
 
     def result(self) -> Model:
         """Return a model with the best parameters of the validation set, else the last ones."""
@@ -252,6 +255,7 @@ class Member:
         if progress.best_vector is not None:
             arrays["best_vector"] = progress.best_vector
         meta = {
+            "format": CHECKPOINT_FORMAT,
             "fingerprint": self.fingerprint,
             "epoch": progress.epoch,
             "scales": progress.scales,
@@ -269,6 +273,12 @@ class Member:
             log.warning("%s: no checkpoint, starting from the beginning", path)
             return
         arrays, meta = load_checkpoint(path)
+        if meta.get("format", 1) != CHECKPOINT_FORMAT:
+            raise CheckpointError(
+                f"{path} was written by another version of qnep (format {meta.get('format', 1)}, wanted "
+                f"{CHECKPOINT_FORMAT}), so whether its data and settings are these cannot be told; finish it with that "
+                "version, remove it to begin again, or start from its nep.txt with fine_tune"
+            )
         if meta["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{path} belongs to other data or settings; choose another output folder, "

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 N_WORST = 10
+CARD_FILE = "model_card.md"
 LARGEST_PLOT = 20000  # points per set
 
 
@@ -85,13 +86,17 @@ def predict_frames(
 
 
 def error_table(results: Sequence[FrameErrors]) -> dict[str, float]:
-    """Return the root mean square errors in meV/atom and meV/Å; energies of weight 0 are left out."""
+    """Return the root mean square errors in meV/atom and meV/Å; energies of weight 0 are left out.
+
+    Quantities without any reference have no key.
+    """
     energies = [result.energy_error for result in results if result.frame.energy_weight > 0]
     virials = [
         result.virials[0] - result.virials[1] for result in results if result.virials is not None
     ]
     table: dict[str, float] = {"structures": len(results)}
-    table["energy_meV_per_atom"] = 1000 * _rms(energies)
+    if energies:
+        table["energy_meV_per_atom"] = 1000 * _rms(energies)
     table["force_meV_per_A"] = 1000 * _rms([result.force_errors for result in results])
     if virials:
         table["virial_meV_per_atom"] = 1000 * _rms(virials)
@@ -99,7 +104,7 @@ def error_table(results: Sequence[FrameErrors]) -> dict[str, float]:
 
 
 def _rms(arrays: Iterable[Any]) -> float:
-    values = np.concatenate([np.ravel(array) for array in arrays] or [np.full(1, np.nan)])
+    values = np.concatenate([np.ravel(array) for array in arrays])
     return float(np.sqrt(np.mean(values**2)))
 
 
@@ -132,7 +137,7 @@ def worst_frames(results: Sequence[FrameErrors]) -> list[tuple[str, str, float, 
 
 
 def write_report(settings: Settings, member: Member, data: DataSet, folder: Path) -> None:
-    """Write errors.json, loss.png, parity.png and README.md beside the model."""
+    """Write errors.json, loss.png, parity.png and model_card.md beside the model."""
     model = member.result()
     parts = {
         name: predict_frames(model, frames)
@@ -152,8 +157,8 @@ def write_report(settings: Settings, member: Member, data: DataSet, folder: Path
         }
         for name, results in parts.items()
     }
-    write_atomically(folder / "errors.json", json.dumps(errors, indent=1))
-    write_atomically(folder / "README.md", _card(settings, model, data, errors))
+    write_atomically(folder / "errors.json", json.dumps(errors, indent=1, allow_nan=False))
+    write_atomically(folder / CARD_FILE, _card(settings, model, data, errors))
     _plot_history(member.progress.history, folder / "loss.png")
     _plot_parity(parts, folder / "parity.png")
     for name, table in errors.items():
@@ -161,9 +166,12 @@ def write_report(settings: Settings, member: Member, data: DataSet, folder: Path
 
 
 def _in_words(table: dict[str, float]) -> str:
-    text = f"{table['energy_meV_per_atom']:.3f} meV/atom, {table['force_meV_per_A']:.2f} meV/Å"
-    virial = table.get("virial_meV_per_atom")
-    return text + (f", virial {virial:.2f} meV/atom" if virial is not None else "")
+    units = {
+        "energy_meV_per_atom": "energy {:.3f} meV/atom",
+        "force_meV_per_A": "forces {:.2f} meV/Å",
+        "virial_meV_per_atom": "virial {:.2f} meV/atom",
+    }
+    return ", ".join(text.format(table[key]) for key, text in units.items() if key in table)
 
 
 def _card(settings: Settings, model: Model, data: DataSet, errors: dict[str, Any]) -> str:
@@ -220,12 +228,9 @@ def _public(settings: Settings) -> dict[str, Any]:
 
 
 def _card_row(name: str, table: dict[str, float]) -> str:
-    virial = table.get("virial_meV_per_atom")
-    return (
-        f"| {name} | {table['structures']} | {table['energy_meV_per_atom']:.2f} | {table['force_meV_per_A']:.1f} | "
-        + ("-" if virial is None else f"{virial:.1f}")
-        + " |"
-    )
+    digits = {"energy_meV_per_atom": 2, "force_meV_per_A": 1, "virial_meV_per_atom": 1}
+    errors = [f"{table[key]:.{n}f}" if key in table else "-" for key, n in digits.items()]
+    return f"| {name} | {table['structures']} | {' | '.join(errors)} |"
 
 
 def _element_rows(errors: dict[str, Any], elements: Sequence[str]) -> list[str]:

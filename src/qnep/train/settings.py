@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from qnep.train.loss import LossWeights
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,12 +21,59 @@ else:
 if TYPE_CHECKING:
     from qnep.model import Model
 
+TABLES = ("model", "training", "loss")
 N_FLAGS = 6
 LARGEST_CUTOFF = 20.0  # Å; beyond it a NEP is a mistake rather than a choice
 
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the text says what was wanted and what came."""
+
+
+def _require_at_least(settings: Any, smallest: Mapping[str, float]) -> None:
+    """Raise SettingsError for the first value that is below its limit or not finite."""
+    for name, limit in smallest.items():
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value >= limit):
+            raise SettingsError(f"{name} must be a number of at least {limit}, got {value}")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss; none may be negative.
+
+    energy ... dipole : lambda of each term, as in GPUMD's nep.in.
+    shear : factor of the errors of off-diagonal virial components.
+    elements : factor of the force errors of each type; empty: all 1.
+    force_delta : eV/Å; forces f weigh delta/(delta + |f|), 0: all alike.
+    huber : errors beyond so many root mean squares count linearly, 0: never.
+    """
+
+    energy: float = 1.0
+    force: float = 1.0
+    virial: float = 0.1
+    charge: float = 0.1
+    born: float = 0.5
+    dipole: float = 0.1
+    shear: float = 1.0
+    elements: tuple[float, ...] = ()
+    force_delta: float = 0.0
+    huber: float = 0.0
+
+    def __post_init__(self) -> None:
+        terms = ("energy", "force", "virial", "charge", "born", "dipole")
+        _require_at_least(self, dict.fromkeys((*terms, "shear", "force_delta", "huber"), 0))
+        if not any(getattr(self, term) for term in terms):
+            raise SettingsError(f"one of {', '.join(terms)} must be positive, got 0 for all")
+        if not all(math.isfinite(factor) and factor >= 0 for factor in self.elements):
+            raise SettingsError(
+                f"elements must be numbers that are not negative, got {list(self.elements)}"
+            )
+        if self.elements and not any(self.elements):
+            raise SettingsError(
+                f"elements must hold a positive number, got {list(self.elements)}; "
+                "force = 0 leaves all forces out"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,6 +103,19 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if not self.elements:
             raise SettingsError("no elements: give `type` (nep.in) or `elements` (TOML)")
+        for name in ("n_max", "basis_size"):
+            numbers = getattr(self, name)
+            if len(numbers) != 2 or min(numbers) < 0:
+                raise SettingsError(
+                    f"{name} must be 2 numbers, radial and angular, that are not negative, "
+                    f"got {list(numbers)}"
+                )
+        if not 1 <= len(self.l_max) <= 1 + N_FLAGS or self.l_max[0] < 1:
+            raise SettingsError(
+                f"l_max must be the largest l, at least 1, then up to {N_FLAGS} flags, "
+                f"got {list(self.l_max)}"
+            )
+        _require_at_least(self, {"neurons": 1, "zbl": 0, "zbl_typewise_factor": 0})
         if self.charge_mode not in (0, 1, 2):
             raise SettingsError(f"charge_mode must be 0, 1 or 2, got {self.charge_mode}")
         if len(self.cutoff) not in (2, 2 * len(self.elements)):
@@ -110,6 +170,25 @@ class ModelSettings:
         model.parameters = np.concatenate([np.zeros(model.zbl_offset), self.zbl_pairs])
         model.check()
         return model
+
+
+_SMALLEST = {
+    "epochs": 0,
+    "batch_size": 0,
+    "final_learning_rate": 0,
+    "warm_up_steps": 0,
+    "weight_decay": 0,
+    "smoothness": 0,
+    "gradient_clip": 0,
+    "population": 2,
+    "polish_rounds": 0,
+    "patience": 0,
+    "members": 1,
+    "n_replay": 0,
+    "processes": 1,
+    "seed": 0,
+}
+"""Limits of the numbers of `TrainingSettings`."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +264,15 @@ class TrainingSettings:
                 raise SettingsError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
-        if self.epochs < 0 or self.members < 1 or self.processes < 1:
-            raise SettingsError("epochs must not be negative, members and processes at least 1")
-        for name in ("validation_fraction", "test_fraction"):
+        _require_at_least(self, _SMALLEST)
+        for name in ("learning_rate", "new_weight"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
+        if not self.memory_GB >= 0:  # infinite is a way to say: never on disk
+            raise SettingsError(f"memory_GB must not be negative, got {self.memory_GB}")
+        if not all(map(math.isfinite, self.initial_charges)):
+            raise SettingsError(f"initial_charges must be finite, got {list(self.initial_charges)}")
+        for name in ("validation_fraction", "test_fraction", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(
                     f"{name} must be at least 0 and below 1, got {getattr(self, name)}"
@@ -203,55 +288,156 @@ class Settings:
     loss: LossWeights = field(default_factory=LossWeights)
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        n_wanted, n_given = len(self.model.elements), len(self.loss.elements)
+        if n_given not in (0, n_wanted):
+            raise SettingsError(
+                f"elements of the loss must be {n_wanted} numbers, one for each of "
+                f"{' '.join(self.model.elements)}, got {n_given}"
+            )
 
-def read_settings(path: str | Path) -> Settings:
+
+def settings_of_model(model: Model) -> ModelSettings:
+    """Return the settings of an existing model, to go on training it."""
+    flags = tuple(int(flag) for flag in model.invariants)
+    uniform = len(set(model.radial_cutoffs)) == 1 and len(set(model.angular_cutoffs)) == 1
+    n_pairs = 1 if uniform else len(model.elements)
+    cutoffs = [c for pair in zip(model.radial_cutoffs, model.angular_cutoffs) for c in pair]
+    return ModelSettings(
+        elements=tuple(model.elements),
+        charge_mode=model.charge_mode,
+        cutoff=tuple(cutoffs[: 2 * n_pairs]),
+        n_max=(model.n_max_radial, model.n_max_angular),
+        basis_size=(model.basis_size_radial, model.basis_size_angular),
+        l_max=(model.l_max, *flags),
+        neurons=model.n_neurons,
+        zbl=model.zbl_outer_cutoff if model.zbl in ("universal", "typewise") else 0.0,
+        zbl_pairs=tuple(np.array(model.parameters)[model.zbl_offset :].tolist()),
+        zbl_typewise_factor=model.zbl_typewise_factor if model.zbl == "typewise" else 0.0,
+    )
+
+
+def read_settings(path: str | Path, fine_tune: str = "") -> Settings:
     """Read a TOML file with the tables [model], [training], [loss], or a nep.in.
 
-    Paths in it are relative to its folder.
+    Paths in it are relative to its folder. Where a model is fine-tuned, its file has the settings of the model.
+
+    Parameters
+    ----------
+    fine_tune : model file to start from, in place of the one that `path` names.
 
     Raises
     ------
-    SettingsError : a key or value that is not understood, with its line or name.
+    SettingsError : a key or value that is not understood or contradicts the model to start from, with its line or name.
+    ModelError, OSError : a model to start from that cannot be read.
     """
     path = Path(path)
-    settings = _from_toml(path) if path.suffix.lower() == ".toml" else _from_nep_in(path)
-    folder = path.parent
-    training = settings.training
+    if path.suffix.lower() == ".toml":
+        return _assemble(_read_toml(path), _labels(str(path)), path.parent, fine_tune)
+    state = _read_nep_in(path)
+    tables = {"model": state.model, "training": state.training, "loss": state.loss}
+    if "elements" not in state.model and not (fine_tune or state.training.get("fine_tune")):
+        raise SettingsError(f"{path}: no `type` line")
+    settings = _assemble(tables, dict.fromkeys(TABLES, str(path)), path.parent, fine_tune)
+    return dataclasses.replace(settings, notes=tuple(state.notes))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as failure:
+        raise SettingsError(f"{path}: not TOML: {failure}") from failure
+
+
+def settings_of_tables(tables: Mapping[str, Any], where: str) -> Settings:
+    """Return the settings of the tables [model], [training], [loss]; raises SettingsError for anything else."""
+    return _assemble(tables, _labels(where))
+
+
+def _labels(where: str) -> dict[str, str]:
+    """Return what the tables of a TOML file are called in messages."""
+    return {"": where, **{name: f"{where}, [{name}]" for name in TABLES}}
+
+
+def _assemble(
+    tables: Mapping[str, Any],
+    labels: Mapping[str, str],
+    folder: Path | None = None,
+    fine_tune: str = "",
+) -> Settings:
+    """Return the settings of the tables, with paths relative to a folder; `fine_tune` replaces that of the table."""
+    unknown = sorted(set(tables) - set(TABLES))
+    if unknown:
+        raise SettingsError(
+            f"{labels['']}: unknown table [{unknown[0]}]; there are [model], [training], [loss]"
+        )
+    training: TrainingSettings = build_from_table(
+        TrainingSettings, tables.get("training", {}), labels["training"]
+    )
+    training = training if folder is None else _located(training, folder)
+    training = dataclasses.replace(training, fine_tune=fine_tune or training.fine_tune)
+    model = _model_settings(tables.get("model", {}), training.fine_tune, labels["model"])
+    loss = build_from_table(LossWeights, tables.get("loss", {}), labels["loss"])
+    try:
+        return Settings(model, training, loss)
+    except SettingsError as failure:
+        raise SettingsError(f"{labels['loss']}: {failure}") from failure
+
+
+def _located(training: TrainingSettings, folder: Path) -> TrainingSettings:
+    """Return the settings with paths that are relative to a folder."""
     located: dict[str, Any] = {
         name: tuple(str(folder / item) for item in getattr(training, name))
         for name in ("data", "validation", "test", "replay")
     }
     located["fine_tune"] = str(folder / training.fine_tune) if training.fine_tune else ""
     located["output"] = str(folder / training.output)
-    return dataclasses.replace(settings, training=dataclasses.replace(training, **located))
+    return dataclasses.replace(training, **located)
 
 
-def _from_toml(path: Path) -> Settings:
-    try:
-        tables = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as failure:
-        raise SettingsError(f"{path}: not TOML: {failure}") from failure
-    return settings_of_tables(tables, str(path))
+def _model_settings(table: Mapping[str, Any], fine_tune: str, where: str) -> ModelSettings:
+    """Return the settings of a table, or those of the model to start from, which the table may repeat."""
+    if not fine_tune:
+        return build_from_table(ModelSettings, table, where)
+    from qnep.model import Model
+
+    start = settings_of_model(Model.read(fine_tune))
+    _require_table(table, where)
+    given = build_from_table(ModelSettings, {"elements": start.elements, **table}, where)
+    # A flexible ZBL that was once made from data has no outer radius of its own in the file.
+    is_flexible = bool(start.zbl_pairs) and (given.zbl_from_data or bool(given.zbl_pairs))
+    free = ("zbl", "zbl_typewise_factor", "zbl_from_data") if is_flexible else ()
+    for key in table:
+        if key not in free and not _is_same(key, given, start):
+            raise SettingsError(
+                f"{where}: {key} must be that of {fine_tune}, {getattr(start, key)!r}, "
+                f"got {getattr(given, key)!r}; leave it out, or start from another model"
+            )
+    return start
 
 
-def settings_of_tables(tables: Mapping[str, Any], where: str) -> Settings:
-    """Return the settings of the tables [model], [training], [loss]; raises SettingsError for anything else."""
-    unknown = sorted(set(tables) - {"model", "training", "loss"})
-    if unknown:
-        raise SettingsError(
-            f"{where}: unknown table [{unknown[0]}]; there are [model], [training], [loss]"
-        )
-    return Settings(
-        model=build_from_table(ModelSettings, tables.get("model", {}), f"{where}, [model]"),
-        training=build_from_table(
-            TrainingSettings, tables.get("training", {}), f"{where}, [training]"
-        ),
-        loss=build_from_table(LossWeights, tables.get("loss", {}), f"{where}, [loss]"),
-    )
+def _is_same(key: str, first: ModelSettings, second: ModelSettings) -> bool:
+    """Whether two settings mean the same, however they are written."""
+    if key == "elements":
+        return first.elements == second.elements
+    ours, theirs = _plain_numbers(key, first), _plain_numbers(key, second)
+    return ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-6, atol=0.0)
+
+
+def _plain_numbers(key: str, settings: ModelSettings) -> np.ndarray:
+    """Return a value as numbers, with all flags and with the cutoffs of every type."""
+    numbers = np.atleast_1d(getattr(settings, key)).astype(float)
+    if key == "l_max":
+        numbers = np.append(numbers[:1], numbers[1:] > 0)
+        return np.pad(numbers, (0, 1 + N_FLAGS - len(numbers)))
+    if key == "cutoff" and len(numbers) == 2:
+        return np.tile(numbers, len(settings.elements))
+    return numbers
 
 
 def build_from_table(kind: type, table: Mapping[str, Any], where: str) -> Any:
     """Return a dataclass with the values of a table; raises SettingsError naming the key that does not fit."""
+    _require_table(table, where)
     known = {item.name: item for item in dataclasses.fields(kind)}
     values = {}
     for key, value in table.items():
@@ -259,28 +445,48 @@ def build_from_table(kind: type, table: Mapping[str, Any], where: str) -> Any:
             raise SettingsError(f"{where}: unknown key {key!r}; there are {', '.join(known)}")
         if isinstance(value, str) and key in ("data", "validation", "test", "replay"):
             value = (value,)
-        wanted = str(known[key].type)
         value = tuple(value) if isinstance(value, list) else value
-        _check_type(value, wanted, f"{where}: {key}")
+        _check_type(value, str(known[key].type), f"{where}: {key}")
         values[key] = value
+    for name, item in known.items():
+        is_required = item.default is item.default_factory is dataclasses.MISSING
+        if is_required and name not in values:
+            raise SettingsError(f"{where}: the key {name!r} is missing")
     try:
         return kind(**values)
-    except TypeError as failure:
+    except (TypeError, SettingsError) as failure:
         raise SettingsError(f"{where}: {failure}") from failure
-    except SettingsError as failure:
-        raise SettingsError(f"{where}: {failure}") from failure
+
+
+def _require_table(table: Any, where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise SettingsError(f"{where} must be a table, got {table!r}")
+
+
+_ACCEPTED: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+}
 
 
 def _check_type(value: Any, wanted: str, where: str) -> None:
-    accepted: dict[str, tuple[type, ...]] = {
-        "int": (int,),
-        "float": (int, float),
-        "bool": (bool,),
-        "str": (str,),
-    }
-    types = accepted.get(wanted, (tuple,))
-    if not isinstance(value, types) or (isinstance(value, bool) and wanted != "bool"):
-        raise SettingsError(f"{where} must be {wanted}, got {value!r}")
+    """Raise SettingsError unless a value is of a type, by its annotation; of other tuples only that they are one."""
+    items = re.fullmatch(r"tuple\[(int|float|bool|str), (?:\.\.\.|\1)\]", wanted)
+    if items is None:
+        is_right, words = _is_of(value, _ACCEPTED.get(wanted, (tuple,))), wanted
+    else:
+        types, words = _ACCEPTED[items[1]], f"a list of {items[1]}"
+        is_right = isinstance(value, tuple) and all(_is_of(item, types) for item in value)
+    if not is_right:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise SettingsError(f"{where} must be {words}, got {shown!r}")
+
+
+def _is_of(value: Any, types: tuple[type, ...]) -> bool:
+    """As isinstance, but a truth value is no number."""
+    return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
 @dataclass
@@ -380,7 +586,7 @@ _IGNORED = {
 }
 
 
-def _from_nep_in(path: Path) -> Settings:
+def _read_nep_in(path: Path) -> _NepIn:
     state = _NepIn()
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         words = line.split("#")[0].split()
@@ -403,11 +609,4 @@ def _from_nep_in(path: Path) -> Settings:
         state.model["zbl_pairs"] = tuple(map(float, numbers))
     if (path.parent / "test.xyz").exists():
         state.training["test"] = ("test.xyz",)
-    if "elements" not in state.model:
-        raise SettingsError(f"{path}: no `type` line")
-    return Settings(
-        ModelSettings(**state.model),
-        TrainingSettings(**state.training),
-        LossWeights(**state.loss),
-        tuple(state.notes),
-    )
+    return state

@@ -26,7 +26,7 @@ from qnep.train.frames import Frame, hash_frames
 from qnep.train.member import Member
 from qnep.train.parameters import ParameterLayout
 from qnep.train.report import write_report
-from qnep.train.settings import ModelSettings, Settings
+from qnep.train.settings import Settings, SettingsError, settings_of_model
 from qnep.train.short_range import repulsion_below_data
 from qnep.train.start import initial_parameters
 from qnep.train.work import LocalWork, WorkPlan, free_memory, make_work
@@ -114,26 +114,6 @@ def _fixed_energies(settings: Settings) -> list[Any]:
     return calculators
 
 
-def settings_of_model(model: Model) -> ModelSettings:
-    """Return the settings of an existing model, to go on training it."""
-    flags = tuple(int(flag) for flag in model.invariants)
-    uniform = len(set(model.radial_cutoffs)) == 1 and len(set(model.angular_cutoffs)) == 1
-    n_pairs = 1 if uniform else len(model.elements)
-    cutoffs = [c for pair in zip(model.radial_cutoffs, model.angular_cutoffs) for c in pair]
-    return ModelSettings(
-        elements=tuple(model.elements),
-        charge_mode=model.charge_mode,
-        cutoff=tuple(cutoffs[: 2 * n_pairs]),
-        n_max=(model.n_max_radial, model.n_max_angular),
-        basis_size=(model.basis_size_radial, model.basis_size_angular),
-        l_max=(model.l_max, *flags),
-        neurons=model.n_neurons,
-        zbl=model.zbl_outer_cutoff if model.zbl in ("universal", "typewise") else 0.0,
-        zbl_pairs=tuple(np.array(model.parameters)[model.zbl_offset :].tolist()),
-        zbl_typewise_factor=model.zbl_typewise_factor if model.zbl == "typewise" else 0.0,
-    )
-
-
 def make_groups(n_frames: int, batch_size: int, seed: int) -> list[list[int]]:
     """Return random batches of nearly equal size; batch_size 0: chosen from the size of the data set."""
     size = batch_size or min(LARGEST_AUTOMATIC_BATCH, max(1, n_frames // STEPS_PER_EPOCH))
@@ -158,17 +138,24 @@ def train(settings: Settings, resume: bool = False, show_progress: bool = True) 
     """
     for note in settings.notes:
         log.warning(note)
+    device = _find_device(settings.training.device)
+    n_processes = settings.training.processes
+    if device == "cuda" and n_processes > 1:
+        log.warning("processes = %d counts on the CPU alone; the GPU is fed by one", n_processes)
+        n_processes = 1
     settings = _with_settings_of_start(settings)
     settings, data = prepare_data(settings)
     log.info("data: %s", data.description)
     model = settings.model.make_model()
     fingerprint = _fingerprint(settings, data)
-    work = make_work(_plan(settings, model, data.training), settings.training.processes)
+    work = make_work(_plan(settings, model, data.training, device), n_processes)
     # Evaluated in double precision, as the engine does: the errors are those of the file that is written.
     validation = (
-        LocalWork(_plan(settings, model, data.validation, "double")) if data.validation else None
+        LocalWork(_plan(settings, model, data.validation, device, "double"))
+        if data.validation
+        else None
     )
-    folders = _member_folders(settings)
+    folders = member_folders(settings)
     members = []
     try:
         model.max_radial_neighbors, model.max_angular_neighbors = work.largest_neighbors()
@@ -224,14 +211,22 @@ def _start(
     return vector, parameters[start.scaler_offset : start.zbl_offset]
 
 
+def _find_device(wanted: str) -> str:
+    """Return "cpu" or "cuda"; raises SettingsError for a GPU that is not there."""
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise SettingsError("device cuda: this PyTorch finds no GPU")
+    return "cpu"
+
+
 def _plan(
-    settings: Settings, model: Model, frames: list[Frame], precision: str | None = None
+    settings: Settings, model: Model, frames: list[Frame], device: str, precision: str | None = None
 ) -> WorkPlan:
     """Return the plan for some structures; precision None: that of the settings."""
     training = settings.training
-    device = training.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     budget = training.memory_GB * 1e9 if training.memory_GB else free_memory()
     return WorkPlan(
         model_text=model.format(),
@@ -244,7 +239,8 @@ def _plan(
     )
 
 
-def _member_folders(settings: Settings) -> list[Path]:
+def member_folders(settings: Settings) -> list[Path]:
+    """Return where each member of a run is written."""
     output = Path(settings.training.output)
     if settings.training.members == 1:
         return [output]
@@ -260,7 +256,10 @@ def _bootstrap_factors(settings: Settings, n_frames: int, seed: int) -> np.ndarr
 
 
 def _fingerprint(settings: Settings, data: DataSet) -> str:
-    """Return what a checkpoint must have been made with: the data and all settings but the number of epochs."""
+    """Return what a checkpoint must have been made with: the data, the model to start from, and the other settings.
+
+    Files count by what is in them and not by their paths, which depend on where the run is started from.
+    """
     free: dict[str, Any] = {
         "epochs": 0,
         "polish_rounds": 0,
@@ -268,8 +267,17 @@ def _fingerprint(settings: Settings, data: DataSet) -> str:
         "output": "",
         "processes": 1,
         "memory_GB": 0.0,
+        "data": (),
+        "validation": (),
+        "test": (),
+        "replay": (),
+        "fine_tune": "",
     }
     same = dataclasses.replace(
         settings, training=dataclasses.replace(settings.training, **free), notes=()
     )
-    return hashlib.sha256((hash_frames(data.training) + repr(same)).encode()).hexdigest()
+    start = settings.training.fine_tune
+    digest = hashlib.sha256(Path(start).read_bytes() if start else b"")
+    for text in (hash_frames(data.training), hash_frames(data.validation), repr(same)):
+        digest.update(text.encode())
+    return digest.hexdigest()

@@ -18,8 +18,9 @@ import torch.multiprocessing as multiprocessing
 from qnep.train.batch import Batch, BatchBuilder, estimate_memory, map_tensors
 from qnep.train.forward import Forward, Prediction
 from qnep.train.frames import Frame
-from qnep.train.loss import ErrorSums, Loss, LossWeights
+from qnep.train.loss import ErrorSums, Loss
 from qnep.train.parameters import ParameterLayout
+from qnep.train.settings import LossWeights
 
 if TYPE_CHECKING:
     from qnep.model import Model
@@ -53,7 +54,7 @@ class BatchStore:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         needed = estimate_memory(
             builder.model,
-            [frames[i] for group in groups for i in group],
+            [[frames[i] for i in group] for group in groups],
             "double" if builder.dtype == torch.float64 else "single",
         )
         is_streamed = needed > budget
@@ -278,9 +279,11 @@ class ParallelWork:
         answers = []
         for connection in self._connections:
             try:
-                failure, answer = connection.recv()
+                failure, is_wrong_input, answer = connection.recv()
             except EOFError as lost:
                 raise RuntimeError("a training process ended; was it short of memory?") from lost
+            if is_wrong_input:
+                raise ValueError(failure)
             if failure:
                 raise RuntimeError(f"a training process failed: {failure}")
             answers.append(answer)
@@ -396,9 +399,11 @@ def _serve(connection: Connection, plan: WorkPlan) -> None:
             return
         try:
             server = server or _Server(plan)
-            connection.send(("", getattr(server, command)(*arguments)))
+            connection.send(("", False, getattr(server, command)(*arguments)))
+        except ValueError as failure:  # a sentence about the data, as in a single process
+            connection.send((str(failure), True, None))
         except Exception as failure:
-            connection.send((f"{type(failure).__name__}: {failure}", None))
+            connection.send((f"{type(failure).__name__}: {failure}", False, None))
 
 
 def make_work(plan: WorkPlan, n_processes: int) -> LocalWork | ParallelWork:
