@@ -54,12 +54,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_physics(parser: argparse.ArgumentParser) -> None:
     """Add the options of physics; they have no defaults here, so that --resume knows which of them were given."""
     group = parser.add_argument_group("physics")
-    group.add_argument("--ensemble", choices=("nve", "nvt", "npt"))
-    group.add_argument("--temperature", type=float)
+    group.add_argument("--ensemble", choices=("nve", "nvt", "npt"), help=_with_default("ensemble"))
+    group.add_argument("--temperature", type=float, help=_with_default("temperature", "K"))
     group.add_argument(
         "--final-temperature", type=float, help="heat or cool linearly to this temperature"
     )
-    group.add_argument("--pressure", type=float)
+    group.add_argument("--pressure", type=float, help=_with_default("pressure", "npt: bar"))
     group.add_argument(
         "--anisotropic",
         dest="is_anisotropic",
@@ -67,9 +67,15 @@ def _add_physics(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="npt: the three box lengths change independently",
     )
-    group.add_argument("--timestep", type=float)
-    group.add_argument("--steps", dest="n_steps", metavar="STEPS", type=int)
-    group.add_argument("--seed", type=int, help="of the start velocities")
+    group.add_argument("--timestep", type=float, help=_with_default("timestep", "fs"))
+    group.add_argument(
+        "--steps",
+        dest="n_steps",
+        metavar="STEPS",
+        type=int,
+        help=_with_default("n_steps", "in all"),
+    )
+    group.add_argument("--seed", type=int, help=_with_default("seed", "of the start velocities"))
     group.add_argument(
         "--keep-velocities",
         dest="keeps_velocities",
@@ -83,12 +89,12 @@ def _add_physics(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--charge", type=float, help="total charge, e")
     group.add_argument(
         "--kspace",
-        help=f"as the keyword of pair_style qnep (default: {MDSettings.kspace})",
+        help=_with_default("kspace", "as the keyword of pair_style qnep"),
     )
     group.add_argument(
         "--precision",
         choices=("double", "single"),
-        help="as the keyword of pair_style qnep; single is faster",
+        help=_with_default("precision", "as the keyword of pair_style qnep; single is faster"),
     )
 
 
@@ -96,10 +102,18 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running and output")
     group.add_argument("--ranks", type=int, default=1, help="MPI ranks")
     group.add_argument("--threads", type=int, default=1, help="threads per rank")
-    group.add_argument("--thermo-interval", type=int)
-    group.add_argument("--trajectory-interval", type=int)
-    group.add_argument("--restart-interval", type=int)
-    group.add_argument("--deviation-interval", type=int, help="committee: steps between deviations")
+    for name, meaning in {
+        "thermo_interval": "steps between lines of the log",
+        "trajectory_interval": "steps between frames",
+        "restart_interval": "steps between restart files",
+        "deviation_interval": "committee: steps between deviations; 0: none",
+    }.items():
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, type=int, metavar="STEPS", help=_with_default(name, meaning))
+
+
+def _with_default(setting: str, meaning: str = "") -> str:
+    return f"{meaning} (default: {getattr(MDSettings, setting)})".lstrip()
 
 
 def run(options: argparse.Namespace) -> int:
