@@ -213,7 +213,9 @@ def test_command_line(tmp_path, lammps_program, capsys):
     assert "C120" in capsys.readouterr().out
     assert (tmp_path / "run" / "regions.png").exists()
     assert main(["deposit", structure, "--intervals", "1", *folder, *regions, *forces, *times]) == 0
-    assert main(["deposit", "--resume", "--intervals", "2", *folder]) == 0
+    assert main(["deposit", "--resume", "--temperature", "400", *folder]) == 2
+    assert "was started with 300.0, got 400.0" in capsys.readouterr().err
+    assert main(["deposit", "--resume", "--intervals", "2", *folder, "--interval-ps", "0.15"]) == 0
     assert "2 rows are done" in capsys.readouterr().out
     assert len((tmp_path / "run" / "deposition.csv").read_text().splitlines()) == 1 + 3
     assert main(["deposit", structure, *folder, *regions, *forces]) == 2

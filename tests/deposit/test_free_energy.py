@@ -189,7 +189,7 @@ def test_errors_from_blocks_are_the_scatter_of_repeated_runs():
     assert np.mean([one.forward for one in barriers]) == pytest.approx(HEIGHT, abs=stated)
 
 
-def test_torn_piece_is_done_again(tmp_path, lammps_program):
+def test_torn_piece_is_done_again(tmp_path, lammps_program, capsys):
     """Files that a killed piece left longer are cut: the end is that of an uninterrupted run."""
     whole = start(tmp_path, lammps_program, walkers=1, time_ps=8.0)
     whole.run()
@@ -209,6 +209,12 @@ def test_torn_piece_is_done_again(tmp_path, lammps_program):
     for path in (*cut.colvars, *cut.hills):
         with path.open("a") as file:
             file.write(" 99.0 1.0 half a li")
+    for option, message in (
+        (["--walkers", "3"], "--walkers: the run"),
+        (["--seed", "9"], "--seed"),
+    ):
+        assert main(["barrier", "--resume", "--folder", str(other / "run"), *option]) == 2
+        assert message in capsys.readouterr().err
     resumed = BarrierRun(other / "run")
     resumed.run()
     assert [path.read_text() for path in (*resumed.colvars, *resumed.hills)] == expected

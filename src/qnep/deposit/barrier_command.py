@@ -11,7 +11,7 @@ from ase.io import read
 
 from qnep._optional import require
 from qnep.deposit.barrier import BarrierRun, find_columns
-from qnep.deposit.command import add_force_field_options, force_field_of
+from qnep.deposit.command import add_force_field_options, force_field_of, require_same_protocol
 from qnep.deposit.dynamics import Dynamics
 from qnep.deposit.engine import LammpsProgram
 from qnep.deposit.frame import Frame
@@ -28,6 +28,7 @@ from qnep.deposit.free_energy import (
 from qnep.deposit.regions import select
 
 DEFAULTS = Dynamics()
+N_WALKERS, N_PIECES = 1, 10
 TABLE, FIGURE = "free_energy.dat", "free_energy.png"
 
 
@@ -43,10 +44,10 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--plumed", type=Path, help="PLUMED file with the bias, UNITS in Å, eV, ps")
     parser.add_argument("--folder", type=Path, default=Path("barrier"), help="of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --folder")
-    parser.add_argument("--walkers", type=int, default=1, help="that share their hills")
+    parser.add_argument("--walkers", type=int, default=N_WALKERS, help="that share their hills")
     parser.add_argument("--time-ps", type=float, default=100.0, help="per walker")
     parser.add_argument(
-        "--pieces", type=int, default=10, help="in which the run can be taken up again"
+        "--pieces", type=int, default=N_PIECES, help="in which the run can be taken up again"
     )
     parser.add_argument(
         "--production",
@@ -129,7 +130,7 @@ def _finished_files(
             raise ValueError("--colvar needs the --plumed file that made it")
         options.folder.mkdir(parents=True, exist_ok=True)
         return options.colvar, options.hills or [], options.plumed, options.temperature, 0.0
-    barrier_run = BarrierRun(options.folder) if options.resume else _start(options)
+    barrier_run = _resume(options) if options.resume else _start(options)
     barrier_run.run(lambda done, pieces: print(f"piece {done} of {pieces} done", flush=True))
     plumed_file = options.folder / "walker_0" / "plumed.dat"
     return (
@@ -139,6 +140,15 @@ def _finished_files(
         barrier_run.state["dynamics"]["temperature"],
         barrier_run.static_from_ps,
     )
+
+
+def _resume(options: argparse.Namespace) -> BarrierRun:
+    barrier_run = BarrierRun(options.folder)
+    state = barrier_run.state
+    counts = {name: state[name] for name in ("walkers", "pieces")}
+    defaults = vars(DEFAULTS) | {"walkers": N_WALKERS, "pieces": N_PIECES}
+    require_same_protocol(options, defaults, state["dynamics"] | counts)
+    return barrier_run
 
 
 def _start(options: argparse.Namespace) -> BarrierRun:

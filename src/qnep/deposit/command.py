@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def run(options: argparse.Namespace) -> None:
     """Start or resume a run and print its rows."""
     if options.resume:
         deposition = Deposition.resume(options.folder)
+        require_same_protocol(options, vars(DEFAULTS), vars(deposition.state.protocol))
         if options.lammps:
             deposition.state.program = LammpsProgram.find(options.lammps)
         print(f"{len(deposition.state.rows)} rows are done; going on")
@@ -111,6 +113,25 @@ def run(options: argparse.Namespace) -> None:
         deposition = started
     deposition.run(options.intervals, _print_row)
     print(f"table {options.folder / TABLE}, figure {options.folder / FIGURE}")
+
+
+def require_same_protocol(
+    options: argparse.Namespace, defaults: Mapping[str, Any], stored: Mapping[str, Any]
+) -> None:
+    """Check options beside --resume; one that has its default counts as not given.
+
+    Raises
+    ------
+    ValueError : one is neither the default nor that of the run in the folder.
+    """
+    for name in (name for name in stored if name != "frozen" and hasattr(options, name)):
+        given = getattr(options, name)
+        given = tuple(given) if isinstance(given, list) else given
+        if given not in (defaults[name], stored[name]):
+            raise ValueError(
+                f"--{name.replace('_', '-')}: the run in {options.folder} was started with {stored[name]}, "
+                f"got {given}: leave it out, or start another run"
+            )
 
 
 def _start(options: argparse.Namespace) -> Deposition | None:
