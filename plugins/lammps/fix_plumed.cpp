@@ -202,10 +202,10 @@ void FixPlumed::start_plumed(const Settings &settings) {
         plumed_ = std::make_unique<Plumed>(*kernel_);
         introduce_run(settings);
         read_instructions(settings);
-        watch_work();
+        const std::vector<PlumedInstruction> all = QNEP::with_included(instructions_);
+        watch_work(all);
         const bool restarts_itself =
-            std::any_of(instructions_.begin(), instructions_.end(),
-                        [](const PlumedInstruction &one) { return one.action() == "RESTART"; });
+            std::any_of(all.begin(), all.end(), [](const PlumedInstruction &one) { return one.action() == "RESTART"; });
         if (settings.restarts || restarts_itself) {  // the run before has printed and deposited at this step already
             last_updated_step_ = update->ntimestep;
         }
@@ -281,9 +281,9 @@ void FixPlumed::read_instructions(const Settings &settings) {
 }
 
 /// Asks PLUMED to write the work of each bias that counts it to a place of ours.
-void FixPlumed::watch_work() {
+void FixPlumed::watch_work(const std::vector<PlumedInstruction> &instructions) {
     double plumed_unit = 1.0;  // kJ/mol
-    for (const auto &instruction : instructions_) {
+    for (const auto &instruction : instructions) {
         const std::string action = instruction.action();
         const std::string energy = instruction.value_of("ENERGY");
         if (action == "UNITS" && !energy.empty()) {
@@ -324,6 +324,27 @@ void FixPlumed::init() {
         error->all(FLERR, "fix plumed: run_style respa is not supported");
     }
     check_atoms();
+    warn_of_other_forces();
+}
+
+/// A bias on ENERGY scales the forces that are there when it is applied; PLUMED's ENERGY holds no energy of a fix.
+void FixPlumed::warn_of_other_forces() {
+    if (!may_need_energy_ || comm->me != 0) {
+        return;
+    }
+    bool comes_before = true;
+    for (Fix *other : modify->get_fix_list()) {
+        comes_before = comes_before && other != this;
+        const int mask = modify->get_fix_mask(other);
+        const bool adds_forces = (mask & (FixConst::POST_FORCE | FixConst::MIN_POST_FORCE)) != 0;
+        const bool is_conp = utils::strmatch(other->style, "^qnep/conp");  // with an energy of its own in either order
+        if (other != this && adds_forces && (comes_before || is_conp)) {
+            utils::logmesg(lmp,
+                           "WARNING: fix plumed: a bias on ENERGY would be wrong: fix {} {} adds forces whose energy "
+                           "PLUMED does not see{}. To print ENERGY is harmless\n",
+                           other->id, other->style, is_conp ? "" : "; define it after fix plumed");
+        }
+    }
 }
 
 void FixPlumed::setup(int vflag) {

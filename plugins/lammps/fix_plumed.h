@@ -71,7 +71,8 @@ private:
     void introduce_run(const Settings &settings);
     void introduce_ranks();
     void read_instructions(const Settings &settings);
-    void watch_work();
+    void watch_work(const std::vector<QNEP::PlumedInstruction> &instructions);
+    void warn_of_other_forces();
     void make_energy_computes();
     template <class Action>
     void guarded(Action action);

@@ -101,4 +101,19 @@ std::vector<PlumedInstruction> read_plumed_input(const std::string &path) {
     return instructions;
 }
 
+std::vector<PlumedInstruction> with_included(const std::vector<PlumedInstruction> &instructions) {
+    std::vector<PlumedInstruction> all;
+    for (const PlumedInstruction &instruction : instructions) {
+        const std::string file = instruction.action() == "INCLUDE" ? instruction.value_of("FILE") : "";
+        // PLUMED has read the input by now, so no file includes itself. Of partitions each may have a file of its own.
+        if (file.empty() || !std::ifstream(file)) {
+            all.push_back(instruction);
+            continue;
+        }
+        const auto included = with_included(read_plumed_input(file));
+        all.insert(all.end(), included.begin(), included.end());
+    }
+    return all;
+}
+
 }  // namespace QNEP

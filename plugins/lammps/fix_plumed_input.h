@@ -27,4 +27,8 @@ struct PlumedInstruction {
 /// Throws std::runtime_error if the file cannot be read or a `...` block stays open.
 std::vector<PlumedInstruction> read_plumed_input(const std::string &path);
 
+/// The instructions with those of included files in the place of each INCLUDE that can be read here. PLUMED reads
+/// these files itself; this is for looking something up. Throws as read_plumed_input for a `...` block.
+std::vector<PlumedInstruction> with_included(const std::vector<PlumedInstruction> &instructions);
+
 }  // namespace QNEP

@@ -41,16 +41,27 @@ std::string text(double value) {
 ElectrodeCell::ElectrodeCell(const ElectrodeOptions &options):
     options_(options), membership_(options.membership), contacts_(longest_contact(options.elements), skin) {
     check_settings();
+    check_held_charges();
+}
+
+/// Apart from the other settings: of several electrodes one after the other gets its charge of this step.
+void ElectrodeCell::check_held_charges() const {
+    double held = 0.0;
+    bool all_held = true;
+    for (const Electrode &electrode : options_.electrodes) {
+        all_held = all_held && electrode.holds_charge;
+        held += electrode.holds_charge ? electrode.value : 0.0;
+    }
+    constexpr double rounding = 1.0e-9;  // e
+    if (options_.slab_axis >= 0 && all_held && std::abs(held) > rounding) {
+        throw InputError("charges of all electrodes must sum to zero, got " + text(held) + " e");
+    }
 }
 
 void ElectrodeCell::check_settings() const {
     std::set<std::string> names;
-    double held = 0.0;
-    bool all_held = true;
     for (const Electrode &electrode : options_.electrodes) {
         names.insert(electrode.name);
-        all_held = all_held && electrode.holds_charge;
-        held += electrode.holds_charge ? electrode.value : 0.0;
         if (!std::isfinite(electrode.value)) {
             throw InputError("electrode " + electrode.name + " needs a finite value, got " + text(electrode.value));
         }
@@ -68,9 +79,6 @@ void ElectrodeCell::check_settings() const {
     if (is_slab && options_.total_charge != 0.0) {
         throw InputError("a cell with a slab axis must be neutral, its dipole has no meaning otherwise; got " +
                          text(options_.total_charge) + " e");
-    }
-    if (is_slab && all_held && std::abs(held) > 1e-12) {
-        throw InputError("charges of all electrodes must sum to zero, got " + text(held) + " e");
     }
     for (std::size_t t = 0; t < options_.elements.size(); ++t) {
         const ChargeParameters &of = options_.parameters[t];
@@ -116,6 +124,7 @@ void ElectrodeCell::set_atoms(int n, const double *positions, const Cell &cell, 
     for (std::size_t k = 0; k < 3 * std::size_t(n); ++k) {
         if (!std::isfinite(positions[k])) throw InputError("positions must be finite, got " + text(positions[k]));
     }
+    check_held_charges();
     n_ = n;
     cell_ = cell;
     types_.assign(types, types + n);
@@ -127,7 +136,7 @@ void ElectrodeCell::set_atoms(int n, const double *positions, const Cell &cell, 
 }
 
 // Moves atoms by whole cell vectors along the slab axis so that the widest gap lies at the boundary of the cell;
-// fractions then lie within one unit that starts in -0.5 ... 0.5.
+// fractions then lie within one unit. It holds the planes between the electrodes, else it starts in -0.5 ... 0.5.
 void ElectrodeCell::unwrap(const double *positions) {
     positions_.assign(positions, positions + 3 * std::size_t(n_));
     fractions_.assign(n_, 0.0);
@@ -155,7 +164,8 @@ void ElectrodeCell::unwrap(const double *positions) {
                          " Å of vacuum along cell vector " + std::to_string(axis) + ", the widest gap is " +
                          text(widest * geometry.thicknesses[axis]) + " Å. Make the cell longer in this direction");
     }
-    start = start + 0.5 - std::floor(start + 0.5) - 0.5;
+    const std::vector<double> &planes = options_.membership.planes;
+    start += planes.empty() ? -std::floor(start + 0.5) : std::floor(0.5 * (planes.front() + planes.back()) - start);
     for (int i = 0; i < n_; ++i) {
         const double shift = -std::floor(fractions_[i] - start);
         fractions_[i] += shift;

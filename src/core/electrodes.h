@@ -93,6 +93,7 @@ private:
     };
 
     void check_settings() const;
+    void check_held_charges() const;
     void unwrap(const double *positions);
     void set_slab();
     void check_memberships();

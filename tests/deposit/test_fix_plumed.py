@@ -181,6 +181,34 @@ def test_work_is_what_the_total_energy_gains(tmp_path, run_lammps):
     assert_allclose(gained[-1], thermo["f_p[2]"][-1], rtol=0.02)
 
 
+def test_included_files_count(tmp_path, run_lammps):
+    """UNITS and a bias in a file that is included: the same work as with one file."""
+    write_data(tmp_path / "frame.data", lattice_frame())
+    units, rest = DYNAMIC.split("\n", 1)
+    works = []
+    for text in (DYNAMIC, "INCLUDE FILE=outer.dat\n"):
+        (tmp_path / "outer.dat").write_text("INCLUDE FILE=units.dat\n" + rest)
+        (tmp_path / "units.dat").write_text(units + "\n")
+        (tmp_path / "plumed.dat").write_text(text)
+        (tmp_path / "HILLS").unlink(missing_ok=True)
+        works.append(run_lammps(script(LJ, NVE + "run 20")).thermo()["f_p[2]"][-1])
+    assert abs(works[0]) > 1e-3
+    assert works[1] == pytest.approx(works[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(("order", "warns"), [("before", True), ("after", False)])
+def test_energy_and_the_forces_of_another_fix(order, warns, tmp_path, run_lammps):
+    """PLUMED's ENERGY holds no energy of a fix, but a bias on it scales the forces that are there already."""
+    write_data(tmp_path / "frame.data", lattice_frame())
+    (tmp_path / "plumed.dat").write_text(BIASED_ENERGY)
+    push = "fix push all addforce 0.1 0 0\n"
+    text = script(LJ, "run 0\n")
+    place = text.index("fix p ") if order == "before" else text.index("run 0")
+    run = run_lammps(text[:place] + push + text[place:])
+    assert run.status == 0, run.output
+    assert ("fix push addforce adds forces whose energy PLUMED does not see" in run.output) == warns
+
+
 def test_static_bias_conserves_energy(tmp_path, run_lammps):
     """Drift below 1e-5 eV per atom and ps, the figure a user can rely on for NVE."""
     write_data(tmp_path / "frame.data", lattice_frame())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import units
+from ase.constraints import FixAtoms, Hookean
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from electrode_cells import charged_model, equilibrated, induced, membership, two_electrodes
@@ -246,6 +247,59 @@ def test_fixed_groups():
     assert (
         induced_charges[1] > 0 > induced_charges[0]
     )  # the positive electrode takes up positive charge
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_vacuum_in_the_middle_of_the_cell(scheme):
+    """The gap's centre drifts across the middle of the cell: the same electrodes on both sides of it."""
+    atoms = two_electrodes()
+    plane = membership(atoms).planes[0]
+    fractions = np.sort(atoms.get_scaled_positions()[:, 2])
+    centre = 0.5 * (fractions[-1] + 1.0 + fractions[0])
+    energies = []
+    for shift in (0.5 - centre - 1e-3, 0.5 - centre + 1e-3):
+        moved = atoms.copy()
+        moved.positions[:, 2] += shift * atoms.cell[2, 2]
+        switch = membership(atoms, planes=[plane + shift])
+        moved.calc = SCHEMES[scheme](moved, membership=switch)
+        energies.append(moved.get_potential_energy())
+    assert energies[1] == pytest.approx(energies[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_constraints_act_once(scheme):
+    atoms = two_electrodes()
+    atoms.calc = SCHEMES[scheme](atoms)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    spring = Hookean(34, 35, rt=0.5, k=1.0)
+    atoms.set_constraint([FixAtoms([3]), spring])
+    atoms.calc.reset()
+    pulled = spring.adjust_potential_energy(atoms)
+    assert pulled > 1.0
+    assert atoms.get_potential_energy() == pytest.approx(energy + pulled, abs=1e-8)
+    np.testing.assert_allclose(atoms.get_forces(apply_constraint=False), forces, atol=1e-8)
+
+
+def test_charges_that_are_changed_one_after_the_other():
+    atoms = two_electrodes()
+    held = [Electrode("lower", charge=-0.1), Electrode("upper", charge=0.1)]
+    atoms.calc = induced(atoms, held)
+    atoms.calc.set_charge("upper", 0.3)
+    with pytest.raises(ValueError, match="must sum to zero"):
+        atoms.get_potential_energy()
+    atoms.calc.set_charge("lower", -0.3)
+    atoms.get_potential_energy()
+    np.testing.assert_allclose(atoms.calc.results["electrode_charges"], [-0.3, 0.3], atol=1e-8)
+
+
+def test_electrodes_that_touch_through_the_boundary():
+    atoms = two_electrodes()
+    groups = FixedMembership([[*range(16), 32], [*range(16, 32), 33]])
+    atoms.positions[32] = atoms.positions[33] = [0.2, 3.0, atoms.positions[33, 2]]
+    atoms.positions[33, 0] = atoms.cell[0, 0] - 1.8
+    atoms.calc = induced(atoms, membership=groups)
+    with pytest.raises(ValueError, match=r"lower and upper touch: 2\.00 Å"):
+        atoms.get_potential_energy()
 
 
 def fixed(*groups):

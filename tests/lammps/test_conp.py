@@ -186,6 +186,47 @@ def test_dynamics_with_a_ramp_on_1_2_4_ranks(scheme, system, run_lammps, tmp_pat
     np.testing.assert_allclose(tables[0][:, 6], atoms.get_charges(), rtol=0, atol=1e-7)
 
 
+def test_ramps_of_all_charges(system, run_lammps):
+    """Each electrode has a variable of its own; the sum is looked at when all have their values."""
+    atoms = system("induced")
+    settings = (
+        "electrode lower charge v_lower electrode upper charge v_upper "
+        f"{automatic(atoms)} kspace ewald tolerance 1e-9"
+    )
+    before = "variable lower equal -0.1*(step+1)\nvariable upper equal 0.1*(step+1)"
+    run = run_lammps(
+        script(
+            "induced",
+            settings,
+            run='run 2\nprint "CHARGES: $(f_cell[4]:%.15g) $(f_cell[6]:%.15g)"',
+            before=before,
+        )
+    )
+    assert run.status == 0, run.screen
+    np.testing.assert_allclose(run.value("CHARGES"), [-0.3, 0.3], atol=1e-8)
+
+
+@pytest.mark.parametrize("scheme", BASES)
+def test_vacuum_in_the_middle_of_the_box(scheme, system, run_lammps):
+    """As the ASE class has it: the gap's centre may lie on either side of the middle."""
+    atoms = system(scheme)
+    switch = membership(atoms)
+    fractions = np.sort(atoms.get_scaled_positions()[:, 2])
+    gaps = np.diff(np.append(fractions, fractions[0] + 1.0))
+    centre = fractions[gaps.argmax()] + 0.5 * gaps.max()
+    energies = []
+    for shift in (0.5 - centre - 1e-3, 0.5 - centre + 1e-3):
+        keywords = automatic(atoms).replace(
+            f"planes {switch.planes[0]:.17g}", f"planes {switch.planes[0] + shift:.17g}"
+        )
+        settings = f"{VOLTAGES.format(*POTENTIALS[scheme])} {keywords} kspace ewald tolerance 1e-9"
+        move = f"displace_atoms all move 0 0 {shift * atoms.cell[2, 2]:.17g} units box\n"
+        run = run_lammps(script(scheme, settings, run=move + 'run 0\nprint "ENERGY: $(pe:%.15g)"'))
+        assert run.status == 0, run.screen
+        energies.append(run.value("ENERGY")[0])
+    assert energies[1] == pytest.approx(energies[0], abs=1e-6)
+
+
 def test_restart_starts_warm_and_goes_the_same_way(system, run_lammps, tmp_path):
     atoms = system("induced")
     settings = VOLTAGES.format(-1.0, 1.5) + f" {automatic(atoms)} kspace ewald tolerance 1e-9"

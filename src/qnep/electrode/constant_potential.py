@@ -9,14 +9,15 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import covalent_radii
-from scipy.spatial import cKDTree
 
 from qnep.calculator import mechanical_results
 from qnep.electrode.membership import Membership, Weights
 from qnep.electrode.parameters import ELEMENT_PARAMETERS, Electrode, ElementParameters
 from qnep.electrode.schemes import EquilibratedScheme, InducedScheme, SolverSettings
 from qnep.electrode.slab import unwrap
+from qnep.neighbors import VerletList
 
+ROUNDING = 1e-9  # e
 BOND_FACTOR = 1.25  # of the sum of covalent radii: atoms of two electrodes nearer than this are one piece of metal
 
 
@@ -95,24 +96,33 @@ class ConstantPotential(Calculator):
             slab_axis, total_charge, kspace, accuracy, tolerance, max_iterations, n_threads
         )
         self.electrodes = list(electrodes)
-        self._check_electrodes(slab_axis)
-        self._membership = membership
         self._slab_axis = slab_axis
+        self._check_electrodes()
+        self._check_charges()
+        self._membership = membership
+        self._n_threads = n_threads
+        self._contacts: VerletList | None = None
         self._scheme = schemes[scheme](
             calculator, {**ELEMENT_PARAMETERS, **(parameters or {})}, settings
         )
 
-    def _check_electrodes(self, slab_axis: int | None) -> None:
+    def _check_electrodes(self) -> None:
         names = [electrode.name for electrode in self.electrodes]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"electrodes need different names and at least one, got {names}")
-        if len(names) > 1 and slab_axis is None:
+        if len(names) > 1 and self._slab_axis is None:
             raise ValueError(
                 "several electrodes in a cell that is periodic along its normal meet through the boundary: give "
                 "slab_axis and put vacuum behind them"
             )
-        charges = [electrode.charge for electrode in self.electrodes]
-        if slab_axis is not None and None not in charges and abs(sum(charges)) > 1e-12:  # type: ignore[arg-type]
+
+    def _check_charges(self) -> None:
+        """At every evaluation: a ramp sets the charge of one electrode after the other."""
+        charges = [
+            electrode.charge for electrode in self.electrodes if electrode.charge is not None
+        ]
+        is_held = self._slab_axis is not None and len(charges) == len(self.electrodes)
+        if is_held and abs(sum(charges)) > ROUNDING:
             raise ValueError(f"charges of all electrodes must sum to zero, got {charges}")
 
     def set_potential(self, name: str, potential_V: float) -> None:
@@ -141,13 +151,15 @@ class ConstantPotential(Calculator):
         if self.atoms is None:
             raise ValueError("there are no atoms to evaluate")
         atoms = self.atoms
+        self._check_charges()
         if not atoms.pbc.all():
             raise ValueError(
                 f"electrodes need pbc in all directions (vacuum along the slab axis), got {atoms.pbc.tolist()}"
             )
         positions, fractions = atoms.positions, np.zeros(len(atoms))
         if self._slab_axis is not None:
-            positions, fractions = unwrap(positions, atoms.cell.array, self._slab_axis)
+            planes = getattr(self._membership, "planes", ())
+            positions, fractions = unwrap(positions, atoms.cell.array, self._slab_axis, planes)
         weights = self._membership.weights(atoms, fractions)
         self._check_weights(atoms, weights)
         outcome = self._scheme.evaluate(atoms, positions, weights, self.electrodes)
@@ -176,14 +188,27 @@ class ConstantPotential(Calculator):
 
     def _check_gaps(self, atoms: Atoms, members: list[np.ndarray]) -> None:
         """Electrodes lie one after the other or at least apart: no bond leads from one to another."""
-        for k, first in enumerate(members):
-            tree = cKDTree(atoms.positions[first])
-            for other, second in enumerate(members[k + 1 :], start=k + 1):
-                distances, nearest = tree.query(atoms.positions[second])
-                radii = covalent_radii[atoms.numbers[second]]
-                radii = radii + covalent_radii[atoms.numbers[first[nearest]]]
-                if np.any(distances < BOND_FACTOR * radii):
-                    raise ValueError(
-                        f"electrodes {self.electrodes[k].name} and {self.electrodes[other].name} touch: "
-                        f"{distances.min():.2f} Å between their atoms"
-                    )
+        if len(members) < 2:
+            return
+        electrode_of = np.full(len(atoms), -1)
+        for k, indices in enumerate(members):
+            electrode_of[indices] = k
+        radii = covalent_radii[atoms.numbers]
+        reach = 2 * BOND_FACTOR * radii.max()
+        if self._contacts is None or self._contacts.cutoff != reach:
+            self._contacts = VerletList(reach, 0.6, self._n_threads)
+        contacts = self._contacts
+        contacts.update(atoms.positions, atoms.cell.array, atoms.pbc)
+        own, other = electrode_of[contacts.first], electrode_of[contacts.second]
+        is_between = (own >= 0) & (other > own)
+        first, second = contacts.first[is_between], contacts.second[is_between]
+        vectors = atoms.positions[second] - atoms.positions[first]
+        vectors = vectors + contacts.shifts[is_between] @ atoms.cell.array
+        distances = np.linalg.norm(vectors, axis=1)
+        touching = np.flatnonzero(distances < BOND_FACTOR * (radii[first] + radii[second]))
+        if len(touching):
+            pair = touching[np.argmin(distances[touching])]
+            names = [self.electrodes[electrode_of[atom[pair]]].name for atom in (first, second)]
+            raise ValueError(
+                f"electrodes {names[0]} and {names[1]} touch: {distances[pair]:.2f} Å between their atoms"
+            )

@@ -164,6 +164,7 @@ class Cycling:
             FIRE(self.atoms, logfile=None, maxstep=0.05).run(
                 fmax=0.1, steps=self._protocol.relax_steps
             )
+        self._start_metal = self._metal(self.atoms)  # as a resumed run finds it in the first frame
         generator = np.random.default_rng(self._protocol.seed)
         thermalize_momenta(self.atoms, temperature_K=self._protocol.temperature_K, rng=generator)
         self._record(0)
@@ -250,7 +251,7 @@ class Cycling:
 
     def _metal(self, atoms: Atoms) -> Deposits:
         axis = self._membership.axis
-        fractions = unwrap(atoms.positions, atoms.cell.array, axis)[1]
+        fractions = unwrap(atoms.positions, atoms.cell.array, axis, self._membership.planes)[1]
         weights = self._membership.weights(atoms, fractions).values
         return measure_deposits(
             atoms, weights, list(self._membership.elements), self._membership.distances[0], axis

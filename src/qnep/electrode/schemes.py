@@ -131,6 +131,7 @@ class EquilibratedScheme:
         moved, virial = weights.pull_back(-potentials[:, None] * charges)
         warn_of_large_charges(weights.values.sum(axis=0) * charges)
         base = atoms.copy()
+        base.set_constraint()  # the atoms have them: they would act twice
         base.calc = self.calculator
         total_virial = None
         if "stress" in self.calculator.implemented_properties:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,9 @@ from qnep.conventions import COULOMB_CONSTANT
 SMALLEST_VACUUM = 5.0  # Å; nearer than this the two outer surfaces touch through the boundary
 
 
-def unwrap(positions: np.ndarray, cell: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+def unwrap(
+    positions: np.ndarray, cell: np.ndarray, axis: int, planes: Sequence[float] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Move atoms by whole cell vectors along `axis` so that the widest gap lies at the boundary of the cell.
 
     Parameters
@@ -19,11 +22,12 @@ def unwrap(positions: np.ndarray, cell: np.ndarray, axis: int) -> tuple[np.ndarr
     positions : (n_atoms, 3) array, Å.
     cell : (3, 3) array, Å.
     axis : lattice vector that leads through the vacuum.
+    planes : ascending fractions of that vector, between electrodes.
 
     Returns
     -------
     positions : (n_atoms, 3) array, Å, and their fractional coordinates along the axis, (n_atoms,), which lie within
-        one unit that starts in -0.5 ... 0.5.
+        one unit. It holds the planes, or without them starts in -0.5 ... 0.5.
 
     Raises
     ------
@@ -39,7 +43,11 @@ def unwrap(positions: np.ndarray, cell: np.ndarray, axis: int) -> tuple[np.ndarr
             f"the slab correction needs at least {SMALLEST_VACUUM:g} Å of vacuum along cell vector {axis}, the widest "
             f"gap is {gaps[widest] * thickness:.2f} Å. Add vacuum, as atoms.center(vacuum=10.0, axis={axis})"
         )
-    start = (ordered[widest] + 0.5 * gaps[widest] + 0.5) % 1.0 - 0.5
+    start = ordered[widest] + 0.5 * gaps[widest]
+    if len(planes):
+        start += np.floor(0.5 * (planes[0] + planes[-1]) - start)
+    else:
+        start -= np.floor(start + 0.5)
     shifts = -np.floor(fractions - start)
     return positions + shifts[:, None] * cell[axis], fractions + shifts
 
