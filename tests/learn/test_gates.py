@@ -204,6 +204,20 @@ def test_threshold_takes_the_cautious_quantile_and_keeps_its_limits():
     assert threshold.value == 0.5
 
 
+def test_threshold_of_errors_that_hardly_grow():
+    """Errors of 0.1 at any measure up to 3: up to there all were better than tolerated, four in ten above."""
+    threshold = AdaptiveThreshold(0.25, initial=0.2, lower=0.01, upper=10.0)
+    for measure in np.linspace(0.1, 3.0, 30):
+        threshold.add(measure, 0.1)
+    assert threshold.value == pytest.approx(3.0)
+    for k, measure in enumerate(np.linspace(3.1, 4.0, 10)):
+        threshold.add(measure, 0.5 if k % 5 < 2 else 0.1)
+    assert threshold.value == pytest.approx(3.0)
+    for measure in np.linspace(3.1, 4.0, 40):  # as many good ones: one in five is worse
+        threshold.add(measure, 0.1)
+    assert 3.9 < threshold.value <= 4.0
+
+
 def test_threshold_survives_json():
     threshold, again = (AdaptiveThreshold(0.25, 0.2, 0.01, 1.0) for _ in range(2))
     for k in range(7):
