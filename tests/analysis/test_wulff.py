@@ -116,6 +116,47 @@ def test_cube_of_a_trajectory_is_the_cube_of_wulff(naf):
     assert match.facet_alignment > 0.8
 
 
+@pytest.mark.parametrize(
+    ("energies", "overlap"),
+    [({(1, 1, 0): 1.0}, 0.88), ({(1, 1, 0): 1.0, (1, 0, 0): 1.1}, 0.90)],
+    ids=["dodecahedron", "truncated"],
+)
+def test_perfect_bcc_crystal_has_its_wulff_shape(energies, overlap):
+    """About 1500 atoms of bcc Na cut along the shape; atoms come in layers, so that a skin of them is wrong.
+
+    A skin of thickness t is 6 t of V^(1/3) = 30 Å: 10 % for t = 0.5 Å, a sixth of the (110) layers' 3.0 Å. Cubes of
+    an atom's volume, which do not fill space around bcc, gave 0.74.
+    """
+    sodium = bulk("Na", "bcc", a=4.22, cubic=True)
+    volume = sodium.get_volume() / 2
+    shape = WulffShape.from_energies(energies, sodium)
+    atoms = sodium.repeat(16)
+    positions = atoms.positions - atoms.positions.mean(axis=0) + [0.38, 0.63, 1.14]
+    positions = positions[shape.contains(positions, 1500 * volume)]
+    match = compare_with_shape(positions, np.eye(3), volume, shape, kind="bcc")
+    assert match.overlap > overlap
+    assert match.facet_alignment == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "crystal"),
+    [
+        ("bcc", bulk("Na", "bcc", a=4.22, cubic=True)),
+        ("rocksalt", bulk("NaF", "rocksalt", a=EDGE, cubic=True)),
+    ],
+)
+def test_bodies_of_atoms_fill_space(kind, crystal, naf):
+    """In a shape of twice its volume, which it lies in, a crystal overlaps by a half: its body has its own volume."""
+    atoms = crystal.repeat(6)
+    volume = atoms.get_volume() / len(atoms)
+    cube = WulffShape.from_energies({(1, 0, 0): 1.0}, naf)
+    larger = replace(cube, distances=cube.distances * 2 ** (1 / 3))
+    match = compare_with_shape(
+        atoms.positions, np.eye(3), volume, larger, n_samples=200_000, kind=kind
+    )
+    assert match.overlap == pytest.approx(0.5, abs=0.01)  # five times the error of sampling
+
+
 def test_other_shapes_and_turned_axes_compare_badly(naf):
     """A cube against an octahedron of equal volume, and against itself turned by 45°: the closed forms.
 
@@ -167,6 +208,8 @@ def test_bad_input(naf):
     with pytest.raises(ValueError, match="one plane"):
         flat = np.stack(np.meshgrid([0, 1, 2], [0, 1, 2], [0]), -1).reshape(-1, 3).astype(float)
         compare_with_shape(flat, np.eye(3), 10.0, shape)
+    with pytest.raises(ValueError, match="lattice must be rocksalt or bcc, got 'fcc'"):
+        compare_with_shape(naf.positions, np.eye(3), 10.0, shape, kind="fcc")
 
 
 def test_rigid_ions_make_a_cube():
@@ -291,6 +334,28 @@ def test_bulk_from_a_file_is_compared_with_the_crystal_that_is_named(
     assert main(wulff_arguments(tmp_path, *more)) == 0
     assert "overlap with the Wulff shape 0.9" in capsys.readouterr().out
     assert (tmp_path / "out" / "comparison.csv").exists()
+
+
+def test_crystal_is_compared_with_the_relaxed_bulk(tmp_path, monkeypatch, naf):
+    """The cell that is given is 4 % too wide, 12 % in volume; what counts is the volume it relaxes to."""
+    from ase.io import write
+
+    from qnep.analysis import wulff, wulff_command
+    from qnep.cli import main
+
+    given = []
+
+    def compare(positions, axes, volume_per_atom, shape, **settings):
+        given.append(volume_per_atom)
+        return compare_with_shape(positions, axes, volume_per_atom, shape, **settings)
+
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr(wulff, "relax_bulk", lambda *_: naf)
+    monkeypatch.setattr(wulff_command, "compare_with_shape", compare)
+    write(tmp_path / "run.xyz", cube_nucleus(Rotation.identity()).to_ase(), format="extxyz")
+    more = ["--trajectory", str(tmp_path / "run.xyz"), "-a", str(1.04 * EDGE), "--unrelaxed"]
+    assert main(wulff_arguments(tmp_path, *more)) == 0
+    assert given == [pytest.approx(EDGE**3 / 8)]
 
 
 @pytest.mark.parametrize("text", ["11", "abc", "1/1", "000"])

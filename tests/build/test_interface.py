@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
+from ase.io import read
 from ase.neighborlist import neighbor_list
 
 from qnep.build import (
@@ -18,6 +21,7 @@ from qnep.build import (
     match_slabs,
     stack_solids,
 )
+from qnep.build.output import summary, write_extxyz
 
 pytest.importorskip("rdkit")
 
@@ -122,6 +126,40 @@ def test_fragments_go_where_asked(interface, place, name, count):
         assert heights.max() < surface + 2.0
     molecules = len(atoms.info["molecules"])
     assert set(atoms.arrays["molecule_id"]) == set(range(molecules + 1))
+
+
+def counted(atoms):
+    """Molecules by name, from the elements of each number: not from what `info` says of them."""
+    names = {"C3H4O3": "EC", "Na": "Na+", "F6P": "PF6-", "FNa": "NaF", "C2H4": "C2H4"}
+    ids = atoms.arrays["molecule_id"]
+    formulas = [atoms[ids == k].get_chemical_formula("hill") for k in range(1, ids.max() + 1)]
+    return Counter(names[formula] for formula in formulas)
+
+
+def test_summary_after_fragments_is_of_what_is_there(interface):
+    """Molecules that gave way are not counted, what was inserted is; what no longer holds is not stated."""
+    before = dict(interface.info)
+    atoms = insert_fragments(interface, "NaF", 4, "interface", seed=5)
+    atoms = insert_fragments(atoms, "C2H4", 2, "bulk", seed=5)
+    said = {
+        name: int(count)
+        for count, name in (entry.split() for entry in atoms.info["composition"].split(", "))
+    }
+    assert said == counted(atoms)
+    assert said["NaF"] == 4 and said["C2H4"] == 2
+    assert said["EC"] < counted(interface)["EC"]
+    entries = summary(atoms, sorted(set(atoms.symbols)))
+    assert entries["composition"] == atoms.info["composition"]
+    assert not {"density", "molarity"} & set(entries)
+    assert entries["mean_density_g_cm3"] == pytest.approx(mass_density(atoms), abs=1e-4)
+    assert interface.info == before
+
+
+def test_fragments_in_a_cell_from_a_file_state_no_composition(interface, tmp_path):
+    """Files do not name the molecules, so that only the inserted ones could be counted."""
+    write_extxyz(interface, tmp_path / "cell.extxyz")
+    atoms = insert_fragments(read(tmp_path / "cell.extxyz"), "CO", 1, "bulk")
+    assert not {"density", "molarity", "composition"} & set(atoms.info)
 
 
 @pytest.mark.parametrize("seed", [1, 3])

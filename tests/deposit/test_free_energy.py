@@ -15,6 +15,7 @@ from qnep.deposit.dynamics import Dynamics
 from qnep.deposit.engine import ForceField
 from qnep.deposit.frame import Frame
 from qnep.deposit.free_energy import (
+    Profile,
     Samples,
     find_barrier,
     hill_variables,
@@ -70,6 +71,57 @@ def test_barrier_of_a_profile_with_blocks():
     assert given.reactant == barrier.product
     with pytest.raises(ValueError, match="was never visited"):
         find_barrier(profile, (8.0, 9.0), (3.6, 4.5))
+
+
+def profile_with(free_energy: np.ndarray) -> Profile:
+    """A profile from 0.5 to n - 0.5 in bins of 1; two blocks like the whole."""
+    grid = np.arange(len(free_energy)) + 0.5
+    blocks = np.stack((free_energy, free_energy))
+    return Profile("d", grid, free_energy, np.zeros(len(grid)), blocks)
+
+
+def two_wells_with_nothing_between() -> Samples:
+    values = np.random.default_rng(7).normal(4.0, 0.1, 20_000)
+    values[10_000:] += 2.0
+    values = np.random.default_rng(8).permutation(values)
+    return Samples(np.arange(20_000.0), values, np.zeros(20_000))
+
+
+@pytest.mark.parametrize("ranges", [{}, {"reactant": (3.5, 4.5), "product": (5.5, 6.5)}])
+def test_top_that_was_never_visited_is_no_barrier(ranges):
+    """Two wells, and between them nothing: the height of the way is not known, not even as not less than."""
+    profile = reweighted_profile([two_wells_with_nothing_between()], "d", TEMPERATURE)
+    with pytest.raises(ValueError, match=r"d was never visited between 4\.\d+ and [45]\.\d+, so"):
+        find_barrier(profile, **ranges)
+
+
+def test_first_gap_of_the_way_is_named():
+    nan = np.nan
+    profile = profile_with(np.array([nan, 0.0, 0.1, nan, nan, 0.3, nan, 0.2, 0.1, nan, 0.5]))
+    with pytest.raises(ValueError, match=r"between 3\.000 and 5\.000, .* from 1\.500 to 8\.500"):
+        find_barrier(profile, (1.0, 2.0), (8.0, 9.0))
+    beside = find_barrier(profile, (1.0, 2.0), (2.0, 3.0))  # gaps elsewhere do not matter
+    assert beside.reaction == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "reactant", "top", "product"),
+    [
+        ({}, 1.5, 3.5, 5.5),
+        ({"product": (8.0, 11.0)}, 1.5, 3.5, 9.5),
+        ({"reactant": (8.0, 11.0)}, 9.5, 3.5, 1.5),
+        ({"product": (0.0, 3.0)}, 5.5, 3.5, 1.5),
+        ({"reactant": (5.0, 6.0), "product": (8.0, 11.0)}, 5.5, 7.5, 9.5),
+    ],
+)
+def test_one_range_is_kept_and_the_other_state_searched_for(ranges, reactant, top, product):
+    """Three wells of 0, 0.05 and 0.1 eV behind tops of 0.6 and 0.3 eV."""
+    energies = [0.4, 0.0, 0.3, 0.6, 0.2, 0.05, 0.2, 0.3, 0.2, 0.1, 0.4]
+    barrier = find_barrier(profile_with(np.array(energies)), **ranges)
+    assert (barrier.reactant, barrier.top, barrier.product) == (reactant, top, product)
+    forward = energies[int(top)] - energies[int(reactant)]
+    assert barrier.forward == pytest.approx(forward)
+    assert barrier.reaction == pytest.approx(energies[int(product)] - energies[int(reactant)])
 
 
 def _probabilities(energies: np.ndarray) -> np.ndarray:
@@ -375,3 +427,21 @@ def test_command_analyses_finished_files(tmp_path, capsys):
     assert float(printed.split("barrier")[1].split()[0]) == pytest.approx(HEIGHT, rel=0.1)
     assert np.loadtxt(tmp_path / "out" / "free_energy.dat").shape == (100, 3)
     assert (tmp_path / "out" / "free_energy.png").stat().st_size > 5000
+
+
+def test_command_tells_of_a_gap_and_keeps_the_profile(tmp_path, capsys):
+    run = two_wells_with_nothing_between()
+    rows = "".join(f"{k} {x:.6f} 0.0\n" for k, x in zip(run.time, run.values, strict=True))
+    (tmp_path / "COLVAR").write_text("#! FIELDS time place.x hills.bias\n" + rows)
+    (tmp_path / "made.dat").write_text(
+        "UNITS LENGTH=A ENERGY=eV TIME=ps\nhills: METAD ARG=place.x SIGMA=0.1 HEIGHT=0.1 PACE=1\n"
+        "PRINT ARG=place.x,hills.bias FILE=COLVAR\n"
+    )
+    folder = tmp_path / "out"
+    files = ["--colvar", str(tmp_path / "COLVAR"), "--plumed", str(tmp_path / "made.dat")]
+    ranges = ["--product", "5.5", "6.5"]
+    assert main(["barrier", *files, *ranges, "--folder", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert "place.x was never visited between" in captured.err
+    assert "barrier " not in captured.out
+    assert np.isnan(np.loadtxt(folder / "free_energy.dat")[50, 1])

@@ -26,7 +26,6 @@ from qnep.analysis.metals import metallic_atoms
 RMSD_CUTOFF = 0.15  # of the template match; OVITO's manual advises 0.1 to 0.15 for hot crystals
 SITE_TOLERANCE = 0.30  # of the nearest distance in the crystal: farther off is not on the site
 SMALLEST_NUCLEUS = 8  # atoms with a full template; fewer are chance
-_REACH = 4.6  # Å
 _FCC, _BCC = 1, 3  # OVITO's structure types
 _CUBIC = Rotation.create_group("O")
 
@@ -78,6 +77,7 @@ class Nucleus:
     Parameters
     ----------
     atoms : indices.
+    positions : (size, 3) of these atoms, Å, whole: not cut by the cell.
     center : mean position, Å, inside the cell.
     axes : (3, 3) directions of the cube axes as rows.
     orientation_spread : mean angle between its atoms' lattices and the axes, degrees; large for
@@ -89,6 +89,7 @@ class Nucleus:
     """
 
     atoms: np.ndarray
+    positions: np.ndarray
     center: np.ndarray
     axes: np.ndarray
     orientation_spread: float
@@ -319,6 +320,12 @@ class _CorePairs:
     separation: np.ndarray
     local: np.ndarray
 
+    def select(self, chosen: np.ndarray) -> _CorePairs:
+        """Return the pairs of a mask."""
+        return _CorePairs(
+            self.core[chosen], self.other[chosen], self.separation[chosen], self.local[chosen]
+        )
+
 
 def _core_pairs(
     frame: Frame, match: _Match, atoms: np.ndarray, unit: np.ndarray, reach: float
@@ -349,7 +356,7 @@ def _drop_cores_without_counterions(
 
 def _crystal_atoms(
     frame: Frame, match: _Match, pairs: _CorePairs, site: np.ndarray, is_site: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+) -> tuple[np.ndarray, _CorePairs]:
     """Return a mask of crystalline atoms and the pairs of core and neighbour that hold them together.
 
     An atom that is not matched itself belongs to the crystal if it lies on the mean of the sites that
@@ -376,31 +383,38 @@ def _crystal_atoms(
     members = match.is_core | is_on_site
     held = is_site & (np.linalg.norm(offset, axis=1) < 2 * SITE_TOLERANCE)
     held &= members[pairs.other] & match.is_core[pairs.core]
-    return members, (pairs.core[held], pairs.other[held])
+    return members, pairs.select(held)
 
 
 def _nuclei(
     frame: Frame,
     members: np.ndarray,
-    links: tuple[np.ndarray, np.ndarray],
+    links: _CorePairs,
     match: _Match,
     normal: int,
 ) -> list[Nucleus]:
     """Return the connected crystals with enough matched atoms, the largest first."""
-    i, j = links
     n = frame.n_atoms
-    graph = coo_array((np.ones(len(i)), (i, j)), shape=(n, n)).tocsr()
-    _, label = connected_components(graph, directed=False)
+    graph = coo_array((np.ones(len(links.core)), (links.core, links.other)), shape=(n, n))
+    _, label = connected_components(graph.tocsr(), directed=False)
     n_core = np.bincount(label[match.is_core], minlength=label.max(initial=0) + 1)
     found = [
-        _describe(frame, np.flatnonzero(members & (label == k)), match, normal)
+        _describe(
+            frame,
+            np.flatnonzero(members & (label == k)),
+            links.select(label[links.core] == k),
+            match,
+            normal,
+        )
         for k in np.flatnonzero(n_core >= SMALLEST_NUCLEUS)
     ]
     return sorted(found, key=lambda one: -one.size)
 
 
-def _describe(frame: Frame, atoms: np.ndarray, match: _Match, normal: int) -> Nucleus:
-    positions = unwrap(frame, atoms)
+def _describe(
+    frame: Frame, atoms: np.ndarray, links: _CorePairs, match: _Match, normal: int
+) -> Nucleus:
+    positions = _whole_positions(frame, atoms, links)
     center = positions.mean(axis=0)
     core = atoms[match.is_core[atoms]]
     rotations = Rotation.from_quat(match.quaternions[core])
@@ -412,6 +426,7 @@ def _describe(frame: Frame, atoms: np.ndarray, match: _Match, normal: int) -> Nu
         center = (scaled - np.where(frame.pbc, np.floor(scaled), 0.0)) @ frame.cell
     return Nucleus(
         atoms,
+        positions,
         center,
         axes.as_matrix().T,
         spread,
@@ -422,19 +437,15 @@ def _describe(frame: Frame, atoms: np.ndarray, match: _Match, normal: int) -> Nu
     )
 
 
-def unwrap(frame: Frame, atoms: np.ndarray) -> np.ndarray:
-    """Return positions [n, 3] in which a crystal is whole, walked from neighbour to neighbour.
-
-    Neighbours are at most 4.6 Å apart, which the nearest ones of bcc metals and rocksalts are.
-    """
+def _whole_positions(frame: Frame, atoms: np.ndarray, links: _CorePairs) -> np.ndarray:
+    """Return positions [n, 3] in which a crystal is whole, walked along the links that make it one."""
     positions = frame.positions[atoms].copy()
     if not frame.pbc.any():
         return positions
-    i, j, vector = neighbor_pairs(frame, _REACH, atoms, vectors=True)
     n = len(atoms)
-    first, second = np.searchsorted(atoms, i), np.searchsorted(atoms, j)
+    first, second = np.searchsorted(atoms, links.core), np.searchsorted(atoms, links.other)
     step = {}
-    for a, b, d in zip(first.tolist(), second.tolist(), vector):
+    for a, b, d in zip(first.tolist(), second.tolist(), links.separation):
         step[a, b], step[b, a] = d, -d
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n)).tocsr()
     order, before = breadth_first_order(graph, 0, directed=False)
@@ -444,15 +455,20 @@ def unwrap(frame: Frame, atoms: np.ndarray) -> np.ndarray:
 
 
 def mean_orientation(rotations: Rotation) -> tuple[Rotation, float]:
-    """Return the mean of rotations that mean the same cube, and the mean angle to it in degrees."""
-    first = rotations[0]
-    for _ in range(
-        2
-    ):  # the second round starts at the mean, so that none is folded to the wrong side
-        apart = (first.inv() * rotations).reduce(_CUBIC)
-        first = first * apart.mean()
-    apart = (first.inv() * rotations).reduce(_CUBIC)
-    return first, float(np.degrees(apart.magnitude().mean()))
+    """Return the mean of rotations that mean the same cube, and the mean angle to it in degrees.
+
+    They turn the lattice into the frame, so that R and R g, with g of the cube's own rotations, mean the same.
+    """
+    mean = rotations[0]
+    # the second round starts at the mean, so that none is folded to the wrong side
+    for _ in range(2):
+        mean = mean * _smallest_turns(mean, rotations).mean()
+    return mean, float(np.degrees(_smallest_turns(mean, rotations).magnitude().mean()))
+
+
+def _smallest_turns(origin: Rotation, rotations: Rotation) -> Rotation:
+    """Return the smallest turns of the cube of ``origin``, in its own axes, onto the cubes of the rotations."""
+    return (origin.inv() * rotations).reduce(right=_CUBIC)
 
 
 def _contact_shape(positions: np.ndarray, normal: int) -> tuple[float, float, float]:

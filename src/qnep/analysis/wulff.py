@@ -26,6 +26,9 @@ FORMAL_CHARGES = {
     "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "H": -1, "F": -1,
     "Cl": -1, "Br": -1, "I": -1, "O": -2, "S": -2, "Se": -2, "Te": -2, "N": -3, "P": -3,
 }  # fmt: skip
+# Wigner-Seitz cells around the atoms of a lattice (ions of rocksalt all alike): atoms in the cube that bounds the cell,
+# and where its corners are cut, as the largest sum of |x|, |y|, |z| in half edges of the cube (3: not at all)
+_CELLS = {"rocksalt": (1, 3.0), "bcc": (2, 1.5)}
 _PLANE_TOLERANCE = 0.1  # Å: atoms nearer than this along the normal are one plane
 
 Miller = tuple[int, int, int]
@@ -403,33 +406,42 @@ def compare_with_shape(
     angle_degrees: float = 15.0,
     n_samples: int = 20000,
     seed: int = 0,
+    kind: str = "rocksalt",
 ) -> ShapeComparison:
     """Compare a crystal found in a trajectory with a Wulff shape.
 
-    The crystal's body is all points nearer to one of its atoms than half the side of a cube
-    of an atom's volume, in any direction of the crystal's axes (so that cubes around a cubic lattice's atoms
-    fill space); points are sampled at random.
+    The crystal's body is all points in the Wigner-Seitz cell of one of its atoms, so that it fills space: a cube for
+    rocksalt, a truncated octahedron for bcc. Points are sampled at random.
 
     Parameters
     ----------
     positions : (n_atoms, 3) Å, whole (not cut by the cell).
     axes : (3, 3) the crystal's cube axes as rows (`Nucleus.axes`).
     volume_per_atom : Å³.
+    angle_degrees : within which a piece of surface counts as aligned.
+    n_samples : random points.
+    kind : of the crystal's lattice, "rocksalt" or "bcc".
 
     Raises
     ------
-    ValueError : for fewer than 8 atoms or atoms in one plane.
+    ValueError : for fewer than 8 atoms or atoms in one plane, or another kind of lattice.
     """
+    if kind not in _CELLS:
+        raise ValueError(f"lattice must be rocksalt or bcc, got {kind!r}")
     if len(positions) < 8:
         raise ValueError(f"a shape needs at least 8 atoms, got {len(positions)}")
     local = (positions - positions.mean(axis=0)) @ axes.T
     if np.linalg.matrix_rank(local, tol=0.1) < 3:
         raise ValueError("the atoms lie in one plane: no shape to compare")
     volume = len(positions) * volume_per_atom
-    half = 0.5 * volume_per_atom ** (1 / 3)
+    n_in_cube, cut = _CELLS[kind]
+    half = 0.5 * (n_in_cube * volume_per_atom) ** (1 / 3)
     reach = max(np.abs(local).max() + half, 2.0 * shape.distances.max() * volume ** (1 / 3))
     samples = np.random.default_rng(seed).uniform(-reach, reach, (n_samples, 3))
-    in_crystal = np.isfinite(cKDTree(local).query(samples, p=np.inf, distance_upper_bound=half)[0])
+    _, nearest = cKDTree(local).query(samples, k=8)  # as many cells meet at a corner at most
+    away = np.abs(samples[:, None, :] - local[nearest])  # [n_samples, 8, 3]
+    in_cell = (away.max(axis=2) <= half) & (away.sum(axis=2) <= cut * half)
+    in_crystal = in_cell.any(axis=1)
     in_shape = shape.contains(samples, volume)
     overlap = (in_crystal & in_shape).sum() / max(1, (in_crystal | in_shape).sum())
     by_facet = _aligned_area(local, shape, angle_degrees)

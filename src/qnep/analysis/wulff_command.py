@@ -13,9 +13,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read
 
-from qnep.analysis.crystals import Lattice, Nucleus, find_crystals, unwrap
+from qnep.analysis.crystals import Lattice, Nucleus, find_crystals
 from qnep.analysis.findings import Chart, Findings, Series, Table
-from qnep.analysis.frame import Frame
 from qnep.analysis.trajectory import open_trajectory
 from qnep.analysis.wulff import (
     JOULES_PER_M2,
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
     findings.write(options.output)
     draw_shape(result, options.output)
     if crystal is not None:
-        findings.tables.append(_compare(crystal, cell, result))
+        findings.tables.append(_compare(crystal, result))
         findings.write(options.output)
     print(f"lowest: {facet_name(result.lowest)}; written to {options.output}")
 
@@ -172,9 +171,9 @@ def summarize(
 
 @dataclass(frozen=True)
 class FoundCrystal:
-    """A crystal and the frame in which it was found."""
+    """A crystal and the lattice that was looked for."""
 
-    frame: Frame
+    lattice: Lattice
     nucleus: Nucleus
 
 
@@ -205,14 +204,20 @@ def find_largest_crystal(options: argparse.Namespace) -> FoundCrystal:
         raise ValueError(
             f"no crystal of {lattice.name} in frame {frame.index} of {options.trajectory}"
         )
-    return FoundCrystal(frame, nuclei[0])
+    return FoundCrystal(lattice, nuclei[0])
 
 
-def _compare(crystal: FoundCrystal, cell: Atoms, result: WulffResult) -> Table:
+def _compare(crystal: FoundCrystal, result: WulffResult) -> Table:
     """Compare the shape with a crystal."""
     nucleus = crystal.nucleus
-    positions = unwrap(crystal.frame, nucleus.atoms)
-    match = compare_with_shape(positions, nucleus.axes, cell.get_volume() / len(cell), result.shape)
+    volume_per_atom = result.bulk.get_volume() / len(result.bulk)
+    match = compare_with_shape(
+        nucleus.positions,
+        nucleus.axes,
+        volume_per_atom,
+        result.shape,
+        kind=crystal.lattice.kind,
+    )
     print(
         f"largest crystal: {nucleus.size} atoms, overlap with the Wulff shape {match.overlap:.3f}, "
         f"facets aligned {match.facet_alignment:.3f}"

@@ -89,8 +89,13 @@ def describe(composition: Composition) -> dict[str, float | str]:
     return {
         "density": round(composition.density, 4),
         "molarity": round(composition.molarity, 4),
-        "composition": ", ".join(f"{count} {name}" for name, count in composition.counts.items()),
+        "composition": list_counts(composition.counts),
     }
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Return "24 EC, 3 Na+" of {"EC": 24, "Na+": 3}."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def mass_density(atoms: Atoms, volume: float | None = None) -> float:

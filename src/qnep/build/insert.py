@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from ase import Atoms
 
+from qnep.build.electrolyte import list_counts
 from qnep.build.interface import Region
 from qnep.build.molecules import make_molecule
 from qnep.build.packing import random_rotation
@@ -34,6 +37,11 @@ def insert_fragments(
         upper half of the solid).
     seed : of positions and orientations.
 
+    Returns
+    -------
+    The structure, its composition in `info` counted anew. Density and molarity are no longer in `info`: they were those
+    of the electrolyte before some of it gave way.
+
     Raises
     ------
     ValueError : unknown place or molecule, a solid that is not there, or no position without touching what cannot give
@@ -58,6 +66,7 @@ def insert_fragments(
             f"of {n_before + count} inserted molecules {_n_products(result)} are left: "
             "insert fewer, or enlarge the cell"
         )
+    _count_anew(result)
     is_solid = result.arrays["molecule_id"] == 0
     return push_apart(result, is_fixed=is_solid)
 
@@ -157,6 +166,15 @@ def _append(atoms: Atoms, placed: Atoms) -> Atoms:
     result = atoms + addition
     result.info = {**atoms.info, "molecules": names}
     return result
+
+
+def _count_anew(atoms: Atoms) -> None:
+    """Replace in `info` what described the electrolyte before some of it gave way."""
+    for name in ("density", "molarity", "composition"):
+        atoms.info.pop(name, None)
+    names = atoms.info["molecules"]
+    if len(names) == atoms.arrays["molecule_id"].max():  # a cell from a file does not name its own
+        atoms.info["composition"] = list_counts(dict(Counter(names).most_common()))
 
 
 def _renumber(atoms: Atoms) -> None:

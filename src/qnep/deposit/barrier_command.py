@@ -78,12 +78,14 @@ def register(subparsers: Any) -> None:
         "--hills", nargs="+", type=Path, help="of the finished run, for a second estimate"
     )
     group.add_argument("--variable", help="of the profile (default: the first that is biased)")
-    group.add_argument(
-        "--reactant", nargs=2, type=float, metavar=("LOW", "HIGH"), help="range of its minimum"
-    )
-    group.add_argument(
-        "--product", nargs=2, type=float, metavar=("LOW", "HIGH"), help="range of its minimum"
-    )
+    for state in ("reactant", "product"):
+        group.add_argument(
+            f"--{state}",
+            nargs=2,
+            type=float,
+            metavar=("LOW", "HIGH"),
+            help="range of its minimum; searched for where it is not given",
+        )
     group.add_argument("--blocks", type=int, default=5, help="of time, for the errors")
     group.add_argument(
         "--discard",
@@ -110,12 +112,12 @@ def run(options: argparse.Namespace) -> None:
     summed = None
     if hills and columns.variable in hill_variables(hills[0]):
         summed = summed_hills(hills, columns.variable, profile.grid, temperature, options.folder)
+    write_profile(options.folder / TABLE, profile, summed)  # also where it has no barrier to give
     barrier = find_barrier(
         profile,
         tuple(options.reactant) if options.reactant else None,
         tuple(options.product) if options.product else None,
     )
-    write_profile(options.folder / TABLE, profile, summed)
     draw_profile(options.folder / FIGURE, profile, barrier, summed)
     print(describe(barrier, profile.variable))
     print(f"table {options.folder / TABLE}, figure {options.folder / FIGURE}")

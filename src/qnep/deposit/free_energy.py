@@ -221,19 +221,18 @@ def find_barrier(
 
     Parameters
     ----------
-    reactant, product : ranges of the variable in which their minima are looked for; None: the two local minima with
-        the highest top between them, the reactant at the smaller value.
+    reactant, product : ranges of the variable in which their minima are looked for. Without one, its state is the
+        minimum with the highest top between it and the other; without both, the two minima with the highest top
+        between them, the reactant at the smaller value.
 
     Raises
     ------
-    ValueError : a range without samples, or no second minimum.
+    ValueError : a range without samples, no second minimum, or values between the two that were never visited.
     """
-    if reactant is None or product is None:
-        start, end = _two_minima(profile)
-    else:
-        start, end = (_lowest_in(profile, bounds) for bounds in (reactant, product))
+    start, end = _find_states(profile, reactant, product)
     low, high = sorted((start, end))
-    top = low + int(np.nanargmax(profile.free_energy[low : high + 1]))
+    _require_visited(profile, low, high)
+    top = low + int(profile.free_energy[low : high + 1].argmax())
     forward = profile.blocks[:, top] - profile.blocks[:, start]
     reaction = profile.blocks[:, end] - profile.blocks[:, start]
     energies = profile.free_energy
@@ -264,16 +263,51 @@ def _lowest_in(profile: Profile, bounds: tuple[float, float]) -> int:
     return int(inside[np.nanargmin(values)])
 
 
-def _two_minima(profile: Profile) -> tuple[int, int]:
-    """The pair of states with the highest way between them, measured from the higher of the two."""
+def _require_visited(profile: Profile, low: int, high: int) -> None:
+    """Refuse a way with an empty stretch, which may hide a top of any height."""
+    empty = np.flatnonzero(np.isnan(profile.free_energy[low : high + 1])) + low
+    if not len(empty):
+        return
+    first = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)[0]
+    half_bin = 0.5 * (profile.grid[1] - profile.grid[0])
+    raise ValueError(
+        f"{profile.variable} was never visited between {profile.grid[first[0]] - half_bin:.3f} and "
+        f"{profile.grid[first[-1]] + half_bin:.3f}, so the top on the way from {profile.grid[low]:.3f} to "
+        f"{profile.grid[high]:.3f} is not known: run longer, or with a stronger bias"
+    )
+
+
+def _find_states(
+    profile: Profile, reactant: tuple[float, float] | None, product: tuple[float, float] | None
+) -> tuple[int, int]:
+    if reactant is not None:
+        start = _lowest_in(profile, reactant)
+        end = _other_minimum(profile, start) if product is None else _lowest_in(profile, product)
+        return start, end
+    if product is not None:
+        end = _lowest_in(profile, product)
+        return _other_minimum(profile, end), end
+    return _two_minima(profile)
+
+
+def _other_minimum(profile: Profile, given: int) -> int:
+    left, right = _two_minima(profile, given)
+    return right if left == given else left
+
+
+def _two_minima(profile: Profile, given: int | None = None) -> tuple[int, int]:
+    """The pair of states with the highest way between them, measured from the higher of the two; one may be given."""
     energies = np.where(np.isfinite(profile.free_energy), profile.free_energy, np.inf)
     best, height = None, 0.0
     for top in range(1, len(energies) - 1):
-        left, right = energies[:top].min(), energies[top + 1 :].min()
-        depth = energies[top] - max(left, right)
+        left = int(energies[:top].argmin())
+        right = top + 1 + int(energies[top + 1 :].argmin())
+        if given is not None:
+            left, right = (given, right) if given < top else (left, given)
+        depth = energies[top] - max(energies[left], energies[right])
         if np.isfinite(energies[top]) and depth > height:
             height = depth
-            best = int(energies[:top].argmin()), top + 1 + int(energies[top + 1 :].argmin())
+            best = left, right
     if best is None:
         raise ValueError(
             f"the profile along {profile.variable} has one minimum only: no barrier was crossed"
