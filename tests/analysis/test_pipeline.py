@@ -260,10 +260,10 @@ def test_missing_file_and_unknown_pair(tmp_path, capsys):
     assert main(["analyse", str(tmp_path / "nothing.xyz")]) == 2
     assert "no such trajectory" in capsys.readouterr().err
     stage = Stage(n_frames=1)
-    stage.place(embed("CCl"))
+    stage.place(embed("CBr"))
     write_stage(tmp_path / "run.xyz", stage)
     assert main(["analyse", str(tmp_path / "run.xyz")]) == 2
-    assert "pairs Cl-H, C-Cl, Cl-Cl: give the distances" in capsys.readouterr().err
+    assert "pairs Br-H, Br-C, Br-Br: give the distances" in capsys.readouterr().err
 
 
 def test_crystals_of_a_molecular_dynamics_without_molecules(tmp_path):
@@ -308,6 +308,37 @@ def test_mdanalysis_runs_our_analyses(reactive):
         )  # fmt: skip
         run = FrameAnalysis(universe.atoms, SpeciesAnalysis()).run()
     assert [reaction.frame for reaction in run.results.found.reactions] == [10, 17, 25]
+
+
+@pytest.mark.parametrize(
+    ("dt_ps", "interval_fs", "times"),
+    [(None, None, [0, 1, 2]), (0.01, None, [0, 10, 20]), (None, 5.0, [0, 5, 10])],
+)
+def test_mdanalysis_default_interval_is_no_time(dt_ps, interval_fs, times, caplog):
+    """An array in memory without dt has 1 ps between its frames for MDAnalysis: here frames are counted."""
+    mda = pytest.importorskip("MDAnalysis")
+    import numpy as np
+
+    from qnep.analysis.mdanalysis_adapter import FrameAnalysis
+
+    class Times(list):
+        """Keeps the time of each frame."""
+
+        def add(self, frame):
+            self.append((frame.time, frame.time_fs is None))
+
+        def result(self):
+            return self
+
+    universe = mda.Universe.empty(1, trajectory=True)
+    universe.add_TopologyAttr("elements", ["Na"])
+    given = {} if dt_ps is None else {"dt": dt_ps}
+    universe.load_new(np.zeros((3, 1, 3), dtype=np.float32), **given)
+    run = FrameAnalysis(universe.atoms, Times(), frame_interval_fs=interval_fs).run()
+    is_unknown = dt_ps is None and interval_fs is None
+    assert [time for time, _ in run.results.found] == pytest.approx(times)
+    assert {flag for _, flag in run.results.found} == {is_unknown}
+    assert ("give frame_interval_fs" in caplog.text) == is_unknown
 
 
 def test_temperature_of_a_frame_with_velocities():

@@ -9,6 +9,7 @@ from ase.build import bulk
 from scripted import pf6
 
 from qnep.analysis import Frame
+from qnep.analysis.deposition import DepositionAnalysis
 from qnep.analysis.solvation import RadialDistributions, SolvationAnalysis, residence_time
 
 BOX = np.eye(3) * 24.0
@@ -122,6 +123,71 @@ def test_solvent_is_no_anion_and_metal_no_cation():
     (shells,) = analysis.result().shells
     assert (shells.n_cations, shells.n_ssip) == (1, 1)
     assert shells.coordination["O"] == 2.0
+
+
+def slab_and_octahedra(first_oxygen=2.4):
+    """A slab of 200 Na and four ions far above it, each among six O at 2.4 Å (the first O of each as told)."""
+    slab = bulk("Na", "bcc", a=4.22, cubic=True).repeat((5, 5, 4))
+    slab.set_cell([21.1, 21.1, 60.0])
+    axes = 2.4 * np.vstack((np.eye(3), -np.eye(3)))
+    axes[0] *= first_oxygen / 2.4
+    for x, y in ((5, 5), (5, 15), (15, 5), (15, 15)):
+        site = np.array([x, y, 35.0])
+        slab += Atoms("NaO6", np.vstack((site, site + axes)))
+    return slab
+
+
+def test_only_ions_are_centres_beside_a_metal():
+    """By hand: six O around each of the four ions, whatever the 200 Na of the slab do."""
+    analysis = SolvationAnalysis("Na", ["O"], r_max=4.0)
+    analysis.add(Frame.from_ase(slab_and_octahedra()))
+    result = analysis.result()
+    (rdf,) = result.distributions
+    within = rdf.coordination[np.searchsorted(rdf.edges, 3.0) - 1]
+    assert within == pytest.approx(6.0)
+    assert result.shells[0].coordination["O"] == 6.0
+    shell = 4 / 3 * np.pi * np.diff(rdf.edges**3)
+    ideal = 24 / (21.1 * 21.1 * 60.0) * shell  # O of uniform density
+    assert (rdf.g * ideal).sum() == pytest.approx(rdf.coordination[-1])
+
+
+def test_contacts_of_the_metal_are_no_residence():
+    """O on the slab comes and goes, that on the ions stays: nothing decays."""
+    analysis = SolvationAnalysis("Na", ["O"], r_max=4.0, n_lags=3)
+    for k in range(6):
+        atoms = slab_and_octahedra()
+        top = atoms.positions[:200, 2].max()
+        atoms += Atoms("O", [[8.44, 8.44, top + (2.3 if k % 2 else 8.0)]])
+        analysis.add(Frame.from_ase(atoms, k, 10.0 * k))
+    result = analysis.result()
+    assert [shells.n_cations for shells in result.shells] == [4] * 6
+    assert list(result.survival["O"]) == [1.0] * 3
+
+
+def tetrahedron(symbols, bond):
+    """A centre with four atoms around it."""
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+    return Atoms(symbols, np.vstack((np.zeros(3), bond * corners)))
+
+
+@pytest.mark.parametrize(("symbols", "bond"), [("ClO4", 1.44), ("BF4", 1.40)])
+def test_two_ions_on_one_tetrahedral_anion_are_an_aggregate(symbols, bond):
+    """No --bond is needed; the ions are electrolyte, none of them in a product."""
+    anion = tetrahedron(symbols, bond)
+    anion.positions += 12.0
+    outwards = (anion.positions[1:3] - anion.positions[0]) / bond
+    atoms = anion + Atoms("Na2", anion.positions[1:3] + 2.4 * outwards)
+    atoms.set_cell(BOX)
+    atoms.set_pbc(True)
+    frame = Frame.from_ase(atoms)
+    analysis = SolvationAnalysis("Na", [symbols[-2]], r_max=4.0)
+    analysis.add(frame)
+    (shells,) = analysis.result().shells
+    assert (shells.n_ssip, shells.n_cip, shells.n_agg) == (0, 0, 2)
+    deposition = DepositionAnalysis("Na")
+    deposition.add(frame)
+    (row,) = deposition.result()
+    assert (row.n_in_sei, row.n_in_electrolyte) == (0, 2)
 
 
 def test_residence_time_of_random_exchange():

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.io import write
 
 from qnep.analysis import TrajectoryError, open_trajectory
+from qnep.analysis.pipeline import Pipeline, PipelineSettings, run_pipeline
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 1.5, 7.0]])
 SYMBOLS = "NaCOFH"
@@ -322,3 +323,157 @@ def test_reading_goes_on_after_a_frame(tmp_path):
     late = open_trajectory(path, timestep_fs=0.5, start=1, previous=before[3])
     with pytest.raises(TrajectoryError, match="does not come after the 150 fs of frame 3"):
         list(late)
+
+
+def test_dcd_of_lammps_has_steps_but_no_times(tmp_path, caplog):
+    """LAMMPS writes its own dt (0.0005 ps, every 100 steps), which MDAnalysis reads in AKMA units: 2.444 fs."""
+    mda = pytest.importorskip("MDAnalysis")
+    from MDAnalysis.lib.formats.libdcd import DCDFile
+
+    (tmp_path / "first.xyz").write_text(ONE_ATOM + "Na 0 0 0\n")
+    with DCDFile(str(tmp_path / "run.dcd"), "w") as file:
+        file.write_header(
+            remarks="Written by LAMMPS",
+            natoms=1,
+            istart=200,
+            nsavc=100,
+            delta=0.0005,
+            is_periodic=1,
+        )
+        for k in range(3):
+            file.write(np.full((1, 3), 0.1 * k), [9.0, 90.0, 9.0, 90.0, 90.0, 9.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MDAnalysis speaks of coming changes
+        universe = mda.Universe.empty(1, trajectory=True)
+        universe.load_new(str(tmp_path / "run.dcd"))
+        assert universe.trajectory.dt == pytest.approx(0.002444, rel=1e-3)  # ps: the trap is there
+
+    def read(**settings):
+        return list(open_trajectory(tmp_path / "run.dcd", tmp_path / "first.xyz", **settings))
+
+    frames = read()
+    assert [frame.time_fs for frame in frames] == [None] * 3
+    assert "no times" in caplog.text
+    assert "--timestep FS" in caplog.text
+    assert [frame.step for frame in frames] == [200, 300, 400]
+    assert [frame.time_fs for frame in read(timestep_fs=0.5)] == [100.0, 150.0, 200.0]
+    assert [frame.time_fs for frame in read(frame_interval_fs=50.0)] == [0.0, 50.0, 100.0]
+
+
+def test_models_of_a_pdb_have_no_times(tmp_path):
+    """MDAnalysis would tell 0, 1, 2 ps."""
+    pytest.importorskip("MDAnalysis")
+    images = [Atoms("Na", [[k, 0, 0]], cell=[9.0] * 3, pbc=True) for k in range(3)]
+    write(tmp_path / "run.pdb", images)
+    (tmp_path / "first.xyz").write_text(ONE_ATOM + "Na 0 0 0\n")
+    frames = list(open_trajectory(tmp_path / "run.pdb", tmp_path / "first.xyz"))
+    assert [frame.time_fs for frame in frames] == [None] * 3
+    assert [frame.step for frame in frames] == [None] * 3
+    timed = open_trajectory(tmp_path / "run.pdb", tmp_path / "first.xyz", frame_interval_fs=2.0)
+    assert [frame.time_fs for frame in timed] == [0.0, 2.0, 4.0]
+
+
+def test_times_of_an_xtc_are_in_ps(tmp_path):
+    mda = pytest.importorskip("MDAnalysis")
+    from MDAnalysis.lib.formats.libmdaxdr import XTCFile
+
+    assert mda
+    (tmp_path / "first.xyz").write_text(ONE_ATOM + "Na 0 0 0\n")
+    with XTCFile(str(tmp_path / "run.xtc"), "w") as file:
+        for k in range(3):
+            position = np.full((1, 3), 0.01 * k, dtype=np.float32)
+            file.write(position, 0.9 * np.eye(3, dtype=np.float32), 100 * k, 0.05 * k, 1000)
+
+    def times(**settings):
+        frames = open_trajectory(tmp_path / "run.xtc", tmp_path / "first.xyz", **settings)
+        return [frame.time_fs for frame in frames]
+
+    assert times() == pytest.approx([0.0, 50.0, 100.0], rel=1e-6)
+    assert times(timestep_fs=2.0) == [0.0, 200.0, 400.0]
+
+
+def lammps_extxyz(n_frames=3):
+    """What LAMMPS 2025-07-22 writes for `dump extxyz` with `dump_modify vel yes time yes` in metal units, dt 0.5 fs."""
+    return "".join(
+        f'1\nTimestep={100 * k} Time={0.05 * k:.6f} pbc="T T T" Lattice="9 0 0 0 9 0 0 0 9" '
+        "Potential_energy=-18.2376710373926 Temperature=300.0 "
+        f"Properties=species:S:1:pos:R:3:vel:R:3\nNa {k} 0 0 -5.55426 -4.54303 3.17422\n"
+        for k in range(n_frames)
+    )
+
+
+def test_times_and_velocities_of_a_lammps_extxyz_have_no_units(tmp_path, caplog):
+    path = write_text(tmp_path / "a.xyz", lammps_extxyz())
+    frames = list(open_trajectory(path))
+    assert [frame.time_fs for frame in frames] == [None] * 3
+    assert [frame.velocities for frame in frames] == [None] * 3
+    assert "that of LAMMPS, without units" in caplog.text
+    frames = list(open_trajectory(path, timestep_fs=0.5))
+    assert [frame.time_fs for frame in frames] == [0.0, 50.0, 100.0]
+
+
+def test_velocities_of_another_extxyz_are_kept(tmp_path):
+    text = ONE_ATOM.replace("pos:R:3", "pos:R:3:vel:R:3").replace("pbc", "Time=2 pbc")
+    (frame,) = open_trajectory(write_text(tmp_path / "a.xyz", text + "H 0 0 0 1 2 3\n"))
+    assert frame.velocities.tolist() == [[1.0, 2.0, 3.0]]
+    assert frame.time_fs == 2.0
+
+
+def test_time_step_is_refused_where_no_steps_are_counted(tmp_path):
+    path = write_text(tmp_path / "a.xyz", ONE_ATOM.replace("pbc", "Time=2 pbc") + "H 0 0 0\n")
+    with pytest.raises(TrajectoryError, match="does not count steps, so that a time step gives no"):
+        list(open_trajectory(path, timestep_fs=0.5))
+    (frame,) = open_trajectory(path, timestep_fs=0.5, frame_interval_fs=3.0)
+    assert frame.time_fs == 0.0
+
+
+def timed_dump(units):
+    """A dump with `time yes`, and with `units yes` where units are named (once, at the top)."""
+    frame = (
+        "ITEM: TIME\n{time}\nITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n"
+        "0 9\n0 9\n0 9\nITEM: ATOMS id element x y z vx vy vz\n1 Na {step} 1 1 2 0 0\n"
+    )
+    text = "".join(frame.format(time=0.05 * k, step=100 * k) for k in range(2))
+    return (f"ITEM: UNITS\n{units}\n" if units else "") + text
+
+
+@pytest.mark.parametrize(
+    ("units", "times", "speed"),
+    [
+        ("metal", [0.0, 50.0], 0.002),
+        ("real", [0.0, 0.05], 2.0),
+        ("lj", [None, None], None),
+        (None, [None, None], None),
+    ],
+)
+def test_times_and_velocities_of_a_dump_need_its_units(tmp_path, caplog, units, times, speed):
+    path = write_text(tmp_path / "a.dump", timed_dump(units))
+    frames = list(open_trajectory(path))
+    assert [frame.time_fs for frame in frames] == times
+    for frame in frames:
+        velocities = None if frame.velocities is None else frame.velocities.tolist()
+        assert velocities == (None if speed is None else [[speed, 0.0, 0.0]])
+    assert ("no ITEM: TIME with ITEM: UNITS" in caplog.text) == (speed is None)
+    (_, last) = open_trajectory(path, timestep_fs=0.25)
+    assert last.time_fs == 25.0
+
+
+def test_other_atom_ids_end_the_trajectory(tmp_path):
+    """Atom 1 left and atom 7 came: as many atoms, and the same elements in the order of the ids."""
+
+    def frame(step, ids):
+        lines = "".join(f"{i} Na {2 * i} 1 1\n" for i in ids)
+        head = f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n4\nITEM: BOX BOUNDS pp pp pp\n"
+        return head + "0 20\n0 20\n0 20\nITEM: ATOMS id element x y z\n" + lines
+
+    text = frame(0, [1, 2, 3, 4]) + frame(100, [4, 2, 3, 1]) + frame(200, [2, 3, 4, 7])
+    path = write_text(tmp_path / "a.dump", text)
+    frames = iter(open_trajectory(path, timestep_fs=0.5))
+    assert [next(frames).ids.tolist() for _ in range(2)] == [[1, 2, 3, 4]] * 2
+    with pytest.raises(TrajectoryError, match="frame 2: the atom with id 7 is not in frame 0"):
+        next(frames)
+    findings = run_pipeline(
+        Pipeline(PipelineSettings(only=("species",))), open_trajectory(path, timestep_fs=0.5)
+    )
+    assert findings.about["frames analysed"] == 2
+    assert any("ends early" in note and "come and go" in note for note in findings.notes)

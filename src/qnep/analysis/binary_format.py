@@ -16,6 +16,12 @@ from qnep._optional import require
 from qnep.analysis.errors import TrajectoryError, TruncatedFrame
 from qnep.analysis.frame import Frame
 
+# Formats whose files tell the time in ps. MDAnalysis invents 1 ps between the frames of others, and reads the
+# time in a DCD file in AKMA units, which LAMMPS does not write.
+_FORMATS_WITH_TIMES = frozenset(["XTC", "TRR", "TRZ", "TNG", "NCDF", "H5MD", "TRC"])
+_DEFAULT_DT = 1.0  # ps, of an array in memory for which nobody gave one
+_FORMATS_WITH_STEPS = frozenset(["XTC", "TRR", "TNG", "H5MD", "TRC", "LAMMPSDUMP"])
+
 
 class UniverseReader:
     """Reads frame after frame from an MDAnalysis universe.
@@ -26,6 +32,8 @@ class UniverseReader:
     numbers : (n_atoms,) atomic numbers; None takes the elements of the topology.
     elements : symbols of the topology's types, for topologies that know only types.
     """
+
+    why_no_time = "only formats that hold times in ps are believed, as XTC and TRR; DCD is not"
 
     def __init__(
         self,
@@ -53,7 +61,7 @@ class UniverseReader:
         except (OSError, EOFError, ValueError, IndexError):
             raise TruncatedFrame(index) from None
         self._next = index + 1
-        return frame_of_timestep(timestep, self.numbers, index)
+        return frame_of_timestep(timestep, self.numbers, index, self.universe.trajectory)
 
     def skip(self, index: int) -> bool:
         """Pass over a frame; False at the end of the trajectory."""
@@ -72,8 +80,12 @@ def _quiet_mdanalysis() -> Iterator[None]:
         yield
 
 
-def frame_of_timestep(timestep: Any, numbers: np.ndarray, index: int) -> Frame:
-    """Return a frame of MDAnalysis' current timestep (whose times are in ps)."""
+def frame_of_timestep(timestep: Any, numbers: np.ndarray, index: int, trajectory: Any) -> Frame:
+    """Return a frame of MDAnalysis' current timestep of a trajectory.
+
+    It has a step and a time only where the format holds them (DCD holds steps only), and a time where it is an array
+    in memory with a ``dt`` other than MDAnalysis' own 1 ps.
+    """
     dimensions = timestep.dimensions
     has_box = dimensions is not None and np.all(dimensions[:3] > 0)
     cell = cellpar_to_cell(dimensions) if has_box else np.zeros((3, 3))
@@ -83,9 +95,31 @@ def frame_of_timestep(timestep: Any, numbers: np.ndarray, index: int) -> Frame:
         cell=cell,
         pbc=np.full(3, has_box),
         index=index,
-        step=timestep.data.get("step"),
-        time_fs=1000.0 * timestep.time,
+        step=_step(timestep, trajectory),
+        time_fs=_time_fs(timestep, trajectory),
     )
+
+
+def _format_names(trajectory: Any) -> set[str]:
+    names = trajectory.format
+    return {names} if isinstance(names, str) else set(names)
+
+
+def _step(timestep: Any, trajectory: Any) -> int | None:
+    """Return the step of the molecular dynamics, None where the file does not tell it."""
+    names = _format_names(trajectory)
+    if "DCD" in names:  # MDAnalysis puts the number of the frame in its place
+        header = trajectory._file.header
+        return int(header["istart"] + timestep.frame * header["nsavc"])
+    step = timestep.data.get("step") if names & _FORMATS_WITH_STEPS else None
+    return None if step is None else int(step)
+
+
+def _time_fs(timestep: Any, trajectory: Any) -> float | None:
+    """Return the time, None where neither the file nor who made an array in memory tells it."""
+    names = _format_names(trajectory)
+    is_told = names & _FORMATS_WITH_TIMES or ("MEMORY" in names and trajectory.dt != _DEFAULT_DT)
+    return 1000.0 * timestep.time if is_told and "time" in timestep.data else None
 
 
 def open_universe(path: Path, topology: Path) -> tuple[Any, np.ndarray | None]:

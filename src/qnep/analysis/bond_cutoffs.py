@@ -38,8 +38,11 @@ def kind_of_pair(first: str, second: str) -> Kind:
 
 # (form, break), Å. Bond lengths that they enclose: H-H 0.74, C-H 1.09, N-H 1.01, O-H 0.96 (shared
 # proton 1.20), F-H 0.92 (FHF- 1.15), P-H 1.42, S-H 1.34, C-C 1.54, C-N 1.47, C-O 1.43, C-F 1.38,
-# C-P 1.85, C-S 1.82, O-O 1.48, O-P 1.63, F-P 1.60 (PF6-), O-S 1.57, F-S 1.56, P-P 2.21, S-S 2.05 Å.
-# Crystals: NaF 2.32, LiF 2.01, Na2O 2.41, Li2O 2.00, Na2S 2.83, Li2S 2.47, Na3N 2.37, Li3N 2.13 Å;
+# C-P 1.85, C-S 1.82, O-O 1.48, O-P 1.63, F-P 1.60 (PF6-), O-S 1.57, F-S 1.56, P-P 2.21, S-S 2.05,
+# Cl-O 1.44 (ClO4-), C-Cl 1.77, Cl-H 1.27, Cl-Cl 1.99, Cl-F 1.63, Cl-N 1.76, Cl-P 2.04, Cl-S 2.01, B-F 1.40 (BF4-),
+# B-O 1.47, B-C 1.58, B-H 1.19 (bridge 1.33), B-N 1.58, B-B 1.77, B-Cl 1.74, B-P 1.96, B-S 1.81 Å.
+# Crystals: NaF 2.32, LiF 2.01, Na2O 2.41, Li2O 2.00, Na2S 2.83, Li2S 2.47, Na3N 2.37, Li3N 2.13, NaCl 2.82,
+# LiCl 2.57, Na-B 3.07 (NaBH4), Li-B 2.50 Å (LiBH4);
 # bcc Na 3.72, bcc Li 3.04 Å (second shells 4.29 and 3.51); the first shell of the liquids ends at 5.0 and 4.3 Å.
 DEFAULT_DISTANCES: dict[tuple[str, str], tuple[float, float]] = {
     ("H", "H"): (0.95, 1.20),
@@ -70,6 +73,23 @@ DEFAULT_DISTANCES: dict[tuple[str, str], tuple[float, float]] = {
     ("P", "P"): (2.50, 2.90),
     ("P", "S"): (2.40, 2.80),
     ("S", "S"): (2.35, 2.75),
+    ("Cl", "O"): (1.80, 2.20),
+    ("C", "Cl"): (2.10, 2.50),
+    ("Cl", "H"): (1.60, 1.95),
+    ("Cl", "Cl"): (2.35, 2.80),
+    ("Cl", "F"): (1.90, 2.30),
+    ("Cl", "N"): (2.05, 2.45),
+    ("Cl", "P"): (2.40, 2.80),
+    ("Cl", "S"): (2.35, 2.80),
+    ("B", "F"): (1.70, 2.05),
+    ("B", "O"): (1.75, 2.10),
+    ("B", "C"): (1.90, 2.30),
+    ("B", "H"): (1.50, 1.80),
+    ("B", "N"): (1.90, 2.30),
+    ("B", "B"): (2.10, 2.50),
+    ("B", "Cl"): (2.10, 2.50),
+    ("B", "P"): (2.35, 2.75),
+    ("B", "S"): (2.15, 2.55),
     ("H", "Na"): (2.60, 3.00),
     ("C", "Na"): (2.90, 3.30),
     ("N", "Na"): (2.90, 3.30),
@@ -77,6 +97,8 @@ DEFAULT_DISTANCES: dict[tuple[str, str], tuple[float, float]] = {
     ("F", "Na"): (2.80, 3.20),
     ("Na", "P"): (3.30, 3.70),
     ("Na", "S"): (3.30, 3.70),
+    ("Cl", "Na"): (3.30, 3.70),
+    ("B", "Na"): (3.30, 3.70),
     ("H", "Li"): (2.20, 2.60),
     ("C", "Li"): (2.50, 2.90),
     ("Li", "N"): (2.50, 2.90),
@@ -84,6 +106,8 @@ DEFAULT_DISTANCES: dict[tuple[str, str], tuple[float, float]] = {
     ("F", "Li"): (2.40, 2.80),
     ("Li", "P"): (2.90, 3.30),
     ("Li", "S"): (2.90, 3.30),
+    ("Cl", "Li"): (2.90, 3.30),
+    ("B", "Li"): (2.90, 3.30),
     ("Na", "Na"): (4.80, 5.20),
     ("Li", "Na"): (4.40, 4.80),
     ("Li", "Li"): (4.10, 4.50),
@@ -115,8 +139,8 @@ class BondCutoffs:
 
     Parameters
     ----------
-    extra : {"C-Cl": (form, break)} in Å; added to, or put in place of, the defaults for
-        H, Li, C, N, O, F, Na, P, S.
+    extra : {"C-Br": (form, break)} in Å; added to, or put in place of, the defaults for
+        H, Li, B, C, N, O, F, Na, P, S, Cl.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topology", type=Path, help="for DCD and XTC: a file with the elements")
     parser.add_argument("--elements", help="of types 1, 2, ...: Na,C,O,F,H,P")
     parser.add_argument(
-        "--timestep", type=float, metavar="FS", help="MD time step, for LAMMPS dumps"
+        "--timestep", type=float, metavar="FS", help="MD time step, for files that count steps"
     )
     parser.add_argument("--interval", type=float, metavar="FS", help="time between frames")
     parser.add_argument("--start", type=int, default=0, help="first frame")
@@ -62,7 +62,7 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", default="", metavar="NAMES", help=f"of {','.join(ANALYSES)}")
     parser.add_argument("--slow-stride", type=int, default=1, help="frames between all but species")
     parser.add_argument(
-        "--bond", action="append", default=[], metavar="PAIR=FORM:BREAK", help="as C-Cl=2.0:2.4, Å"
+        "--bond", action="append", default=[], metavar="PAIR=FORM:BREAK", help="as C-Br=2.3:2.7, Å"
     )
     parser.add_argument(
         "--lifetime", type=float, default=PipelineSettings.min_lifetime_fs, metavar="FS",

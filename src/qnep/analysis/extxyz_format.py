@@ -18,6 +18,7 @@ _POSITIONS = ("pos", "positions")
 _CHARGES = ("charge", "charges", "initial_charges", "q")
 _VELOCITIES = ("vel", "velo", "velocity", "velocities")
 _TIMES = ("time_fs", "Time", "time")  # GPUMD writes Time in fs
+_LAMMPS_MARK = "Timestep"  # dump extxyz: Time and vel are in the units of the run, which the file does not tell
 _STEPS = ("step", "Step", "Timestep", "timestep")
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 
@@ -29,6 +30,8 @@ class ExtxyzReader:
     ----------
     source : the file.
     """
+
+    why_no_time = "no Time or time_fs in the comment line, or that of LAMMPS, without units"
 
     def __init__(self, source: TextSource):
         self.source = source
@@ -84,8 +87,9 @@ class ExtxyzReader:
         if positions is None:
             raise TrajectoryError(f"{where}: no positions (pos:R:3) among the Properties")
         charges = _vectors(table, columns, _CHARGES, 1)
+        is_of_lammps = _LAMMPS_MARK in info
         step = _first(info, _STEPS)
-        time = _first(info, _TIMES)
+        time = _first(info, ("time_fs",) if is_of_lammps else _TIMES)
         return Frame(
             positions=positions,
             numbers=_numbers(table[columns["species"][0]], where),
@@ -95,7 +99,7 @@ class ExtxyzReader:
             step=None if step is None else int(step),
             time_fs=None if time is None else float(time),
             charges=None if charges is None else charges[:, 0],
-            velocities=_vectors(table, columns, _VELOCITIES, 3),
+            velocities=None if is_of_lammps else _vectors(table, columns, _VELOCITIES, 3),
             energy=float(info["energy"]) if "energy" in info else None,
         )
 

@@ -26,6 +26,7 @@ class Frame:
     charges : (n_atoms,) array, e, where present.
     velocities : (n_atoms, 3) array, Å/fs, where present.
     energy : eV, where present.
+    ids : (n_atoms,) of the atoms in the run, where the file tells them.
     """
 
     positions: np.ndarray
@@ -38,6 +39,7 @@ class Frame:
     charges: np.ndarray | None = None
     velocities: np.ndarray | None = None
     energy: float | None = None
+    ids: np.ndarray | None = None
     extra: dict = field(default_factory=dict)
 
     @property
@@ -76,6 +78,7 @@ class Frame:
             numbers=self.numbers[atoms],
             charges=None if self.charges is None else self.charges[atoms],
             velocities=None if self.velocities is None else self.velocities[atoms],
+            ids=None if self.ids is None else self.ids[atoms],
         )
 
     def with_charges(self, charges: np.ndarray | None) -> Frame:

@@ -21,6 +21,7 @@ _POSITIONS = (
     (("xsu", "ysu", "zsu"), True),
     (("xs", "ys", "zs"), True),
 )
+# by ITEM: UNITS, which LAMMPS writes once, at the top of a file; without it no time is known
 _FS_PER_TIME_UNIT = {"real": 1.0, "metal": 1000.0, "electron": 1.0, "si": 1e15}
 
 
@@ -31,19 +32,18 @@ class LammpsDumpReader:
     ----------
     source : the file.
     elements : symbols of types 1, 2, ...; needed where the dump has no ``element`` column.
-    timestep_fs : of the run, fs, which turns steps into times.
     """
+
+    why_no_time = "no ITEM: TIME with ITEM: UNITS, as dump_modify time yes units yes writes them"
 
     def __init__(
         self,
         source: TextSource,
         elements: Sequence[str] | None = None,
-        timestep_fs: float | None = None,
     ):
         self.source = source
         self.elements = elements
-        self.timestep_fs = timestep_fs
-        self._units = "metal"
+        self._fs_per_time_unit: float | None = None
 
     def read(self, index: int) -> Frame | None:
         """Return the next frame, or None at the end of the file.
@@ -93,7 +93,7 @@ class LammpsDumpReader:
             elif item == "TIME":
                 header["time"] = float(self._value(index))
             elif item == "UNITS":
-                self._units = self._value(index).strip()
+                self._fs_per_time_unit = _FS_PER_TIME_UNIT.get(self._value(index).strip())
             elif item == "NUMBER OF ATOMS":
                 header["n_atoms"] = int(self._value(index))
             elif item.startswith("BOX BOUNDS"):
@@ -124,9 +124,8 @@ class LammpsDumpReader:
             positions = positions @ header["cell"] + header["origin"]
         charges = table["q"].to_numpy()[order] if "q" in table else None
         velocities = None
-        if "vx" in table:
-            per_fs = 1.0 / _FS_PER_TIME_UNIT.get(self._units, 1000.0)
-            velocities = table[["vx", "vy", "vz"]].to_numpy()[order] * per_fs
+        if "vx" in table and self._fs_per_time_unit is not None:
+            velocities = table[["vx", "vy", "vz"]].to_numpy()[order] / self._fs_per_time_unit
         return Frame(
             positions=np.ascontiguousarray(positions),
             numbers=self._numbers(table, where)[order],
@@ -137,14 +136,13 @@ class LammpsDumpReader:
             time_fs=self._time(header),
             charges=charges,
             velocities=velocities,
+            ids=table["id"].to_numpy()[order] if "id" in table else None,
         )
 
     def _time(self, header: dict) -> float | None:
-        if self.timestep_fs is not None and "step" in header:
-            return header["step"] * self.timestep_fs
-        if "time" in header:
-            return header["time"] * _FS_PER_TIME_UNIT.get(self._units, 1000.0)
-        return None
+        if "time" not in header or self._fs_per_time_unit is None:
+            return None
+        return header["time"] * self._fs_per_time_unit
 
     def _numbers(self, table: Any, where: str) -> np.ndarray:
         """Return atomic numbers [n_atoms] in file order."""

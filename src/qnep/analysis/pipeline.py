@@ -48,7 +48,7 @@ class PipelineSettings:
     Parameters
     ----------
     only : names of `ANALYSES`; all that make sense for the atoms by default.
-    bonds : {"C-Cl": (form, break)}, Å.
+    bonds : {"C-Br": (form, break)}, Å.
     min_lifetime_fs : of a bond formed or broken.
     cation : symbol; the first alkali metal present by default.
     normal : axis across the interface.

@@ -2,10 +2,12 @@
 
 Definitions
 -----------
-A *contact* is an atom within the cutoff of the cation: by default the first minimum of g(r), or the form
-distance of the pair. The *anion atoms* are those that belong to an anion molecule (PF₆⁻, or a product such as F⁻);
-which molecules these are comes from the species of the same frame, so that it holds while they react
-(a molecule without a known name is an anion where the model gives it a charge below -0.4 e).
+A *cation* is an atom of its element that is not part of a metal; g(r), coordination, contacts and residence are
+all around cations only. A *contact* is an atom within the form distance of the pair (`bond_cutoffs`;
+`RadialDistribution.first_minimum` tells where the first shell ends in the trajectory). The *anion atoms* are those that
+belong to an anion molecule (PF₆⁻, or a product such as F⁻); which molecules these are comes from the species of the
+same frame, so that it holds while they react (a molecule without a known name is an anion where the model gives it a
+charge below -0.4 e).
 
 - SSIP (or free): the cation has no anion in contact.
 - CIP: it has one anion in contact, and that anion touches no other cation.
@@ -83,8 +85,12 @@ class RadialDistributions:
         self._ideal = np.zeros(len(self.pairs))  # sum over frames of n_centres * density
         self._n_centers = np.zeros(len(self.pairs))
 
-    def add(self, frame: Frame) -> None:
+    def add(self, frame: Frame, centers: np.ndarray | None = None) -> None:
         """Take the next frame.
+
+        Parameters
+        ----------
+        centers : indices of the atoms that may be centres; all by default.
 
         Raises
         ------
@@ -92,16 +98,20 @@ class RadialDistributions:
         """
         if frame.volume <= 0:
             raise ValueError(f"frame {frame.index}: g(r) needs a box")
+        may_be_center = np.full(frame.n_atoms, centers is None)
+        if centers is not None:
+            may_be_center[centers] = True
         for k, (first, second) in enumerate(self.pairs):
-            is_first, is_second = frame.is_element(first), frame.is_element(second)
-            atoms = np.flatnonzero(is_first | is_second)
+            is_center = frame.is_element(first) & may_be_center
+            is_second = frame.is_element(second)
+            atoms = np.flatnonzero(is_center | is_second)
             i, j, distance = neighbor_pairs(frame, float(self.edges[-1]), atoms)
-            weight = is_first[i] & is_second[j]
-            weight = weight.astype(float) + (is_first[j] & is_second[i])
+            weight = is_center[i] & is_second[j]
+            weight = weight.astype(float) + (is_center[j] & is_second[i])
             self._counts[k] += np.histogram(distance, self.edges, weights=weight)[0]
             n_others = is_second.sum() - (first == second)
-            self._ideal[k] += is_first.sum() * n_others / frame.volume
-            self._n_centers[k] += is_first.sum()
+            self._ideal[k] += is_center.sum() * n_others / frame.volume
+            self._n_centers[k] += is_center.sum()
 
     def result(self) -> list[RadialDistribution]:
         """Return one distribution for each pair (zeros where an element is absent)."""
@@ -173,7 +183,7 @@ class SolvationResult:
     cation : symbol.
     times : (n_frames,) fs (or frame numbers).
     shells : ion pairing of every frame.
-    distributions : g(r) around the cation.
+    distributions : g(r) around the cations.
     residence : {element: residence time of its contacts, fs}; nan where no decay was seen.
     survival : {element: (n_lags,) fraction of contacts that are still there after so many frames}.
     """
@@ -249,14 +259,14 @@ class SolvationAnalysis:
     def add(self, frame: Frame) -> None:
         """Take the next frame."""
         self._times.append(frame.time)
-        self._distributions.add(frame)
         cations = self._cations(frame)
+        self._distributions.add(frame, cations)
         contact = self.cutoffs.table(frame.numbers, [Kind.CONTACT])
         pairs = neighbor_pairs(frame, contact.cutoff)
         raw = raw_bonds(frame.numbers, pairs, contact)
         self._shells.append(self._classify(frame, cations, raw.near))
         for element in self.neighbors:
-            self._follow(frame, element, raw)
+            self._follow(frame, cations, element, raw)
 
     def _cations(self, frame: Frame) -> np.ndarray:
         """Return the atoms of the cation's element that are not part of a metal."""
@@ -294,9 +304,14 @@ class SolvationAnalysis:
             is_in_anion |= is_unknown & (charge[tracker.root] < UNKNOWN_ANION_CHARGE)
         return np.where(is_in_anion, tracker.root, -1)
 
-    def _follow(self, frame: Frame, element: str, raw: RawBonds) -> None:
-        """Carry the contacts with one element on, with hysteresis."""
-        of_pair = frame.is_element(self.cation), frame.is_element(element)
+    def _follow(self, frame: Frame, cations: np.ndarray, element: str, raw: RawBonds) -> None:
+        """Carry the contacts of cations with one element on, with hysteresis.
+
+        A contact also ends where its cation becomes part of a metal.
+        """
+        is_cation = np.zeros(frame.n_atoms, dtype=bool)
+        is_cation[cations] = True
+        of_pair = is_cation, frame.is_element(element)
 
         def only(keys: np.ndarray) -> np.ndarray:
             i, j = np.divmod(keys, frame.n_atoms)
@@ -304,7 +319,7 @@ class SolvationAnalysis:
 
         before = self._contacts.get(element, np.empty(0, dtype=np.int64))
         kept = before[is_member(before, raw.far)]
-        self._contacts[element] = np.union1d(kept, only(raw.near))
+        self._contacts[element] = only(np.union1d(kept, raw.near))
         self._survival[element].add(self._contacts[element])
 
     def result(self) -> SolvationResult:

@@ -41,6 +41,7 @@ class Trajectory:
         self,
         path: Path,
         reader: ExtxyzReader | LammpsDumpReader | UniverseReader,
+        timestep_fs: float | None = None,
         frame_interval_fs: float | None = None,
         start: int = 0,
         stop: int | None = None,
@@ -50,7 +51,7 @@ class Trajectory:
         self.path = path
         self.truncated: str | None = None
         self._reader = reader
-        self._frame_interval_fs = frame_interval_fs
+        self._timestep_fs, self._frame_interval_fs = timestep_fs, frame_interval_fs
         self._start, self._stop, self._stride = start, stop, stride
         self._first = self._before = previous
         self._file = reader if isinstance(reader, UniverseReader) else reader.source
@@ -101,6 +102,8 @@ class Trajectory:
                 if self._is_repeated(frame):
                     logger.info("%s: frame %d repeats the one before: left out", self.path, index)
                 else:
+                    if frame.time_fs is None and self._before is self._first is not None:
+                        self._warn_of_frames_without_time()
                     self._before = frame
                     yield frame
             index += 1
@@ -122,6 +125,14 @@ class Trajectory:
         self.truncated = f"frame {index} is cut off at the end of the file and was left out"
         logger.warning("%s: %s", self.path, self.truncated)
 
+    def _warn_of_frames_without_time(self) -> None:
+        logger.warning(
+            "%s: no times (%s): frames are counted instead; give the time step (--timestep FS) where the file counts "
+            "steps, or the time between frames (--interval FS)",
+            self.path,
+            self._reader.why_no_time,
+        )
+
     def _checked(self, frame: Frame) -> Frame:
         """Return the frame with its time, once it is known to fit to the first one."""
         where = f"{self.path}, frame {frame.index}"
@@ -131,10 +142,22 @@ class Trajectory:
         if self._first is None:
             self._first = frame
         check_same_atoms(frame, self._first, where)
-        if self._frame_interval_fs is not None:
-            frame = replace(frame, time_fs=frame.index * self._frame_interval_fs)
+        frame = self._with_time(frame, where)
         check_time(frame, self._before, where)
         return frame
+
+    def _with_time(self, frame: Frame, where: str) -> Frame:
+        """Return the frame with the time that the caller's interval or time step gives it, before that of the file."""
+        if self._frame_interval_fs is not None:
+            return replace(frame, time_fs=frame.index * self._frame_interval_fs)
+        if self._timestep_fs is None:
+            return frame
+        if frame.step is None:
+            raise TrajectoryError(
+                f"{where}: the file does not count steps, so that a time step gives no times: leave it out "
+                "(--timestep), or give the time between frames (--interval FS)"
+            )
+        return replace(frame, time_fs=frame.step * self._timestep_fs)
 
     def _is_repeated(self, frame: Frame) -> bool:
         """Does a frame, whose time is checked, only repeat the one before?"""
@@ -154,6 +177,12 @@ def check_same_atoms(frame: Frame, first: Frame, where: str) -> None:
         raise TrajectoryError(
             f"{where}: {frame.n_atoms} atoms, but {first.n_atoms} in frame {first.index}: atoms "
             "that come and go cannot be followed; analyse the parts of the run one by one"
+        )
+    if frame.ids is not None and first.ids is not None and (frame.ids != first.ids).any():
+        new = np.setdiff1d(frame.ids, first.ids)[0]
+        raise TrajectoryError(
+            f"{where}: the atom with id {new} is not in frame {first.index}: atoms that come and go cannot be "
+            "followed; analyse the parts of the run one by one"
         )
     differs = frame.numbers != first.numbers
     if differs.any():
@@ -231,8 +260,9 @@ def open_trajectory(
     topology : for binary formats: anything with elements that MDAnalysis reads, an
         extended XYZ file, or a LAMMPS dump.
     elements : symbols of types 1, 2, ... where the file knows only types.
-    timestep_fs : MD time step, fs, for dumps that count steps.
-    frame_interval_fs : time from frame to frame, fs; goes before all times in the file.
+    timestep_fs : MD time step, fs, for files that count steps; goes before the times in the file.
+    frame_interval_fs : time from frame to frame, fs; goes before everything else. Frames without any time
+        have ``time_fs=None``, which is logged.
     start, stop, stride : which frames, as in a slice.
     previous : frame that was read last, where the reading goes on after it: atoms and time must go on from it.
 
@@ -250,7 +280,7 @@ def open_trajectory(
     if kind == "xyz":
         reader = ExtxyzReader(TextSource(path))
     elif kind == "dump":
-        reader = LammpsDumpReader(TextSource(path), elements, timestep_fs)
+        reader = LammpsDumpReader(TextSource(path), elements)
     elif topology is None:
         raise TrajectoryError(
             f"{path}: neither extended XYZ nor a LAMMPS text dump; "
@@ -259,4 +289,4 @@ def open_trajectory(
     else:
         universe, numbers = open_universe(path, Path(topology))
         reader = UniverseReader(universe, numbers, elements)
-    return Trajectory(path, reader, frame_interval_fs, start, stop, stride, previous)
+    return Trajectory(path, reader, timestep_fs, frame_interval_fs, start, stop, stride, previous)
