@@ -458,6 +458,18 @@ def test_times_and_velocities_of_a_dump_need_its_units(tmp_path, caplog, units, 
     assert last.time_fs == 25.0
 
 
+def test_units_of_a_dump_that_names_none(tmp_path):
+    path = write_text(tmp_path / "a.dump", timed_dump(None))
+    (_, last) = open_trajectory(path, units="metal")
+    assert last.time_fs == 50.0
+    assert last.velocities.tolist() == [[0.002, 0.0, 0.0]]
+    named = write_text(tmp_path / "b.dump", timed_dump("real"))
+    (_, last) = open_trajectory(named, units="metal")
+    assert last.velocities.tolist() == [[2.0, 0.0, 0.0]]  # the file knows better
+    with pytest.raises(TrajectoryError, match="units must be one of real, metal, .*got nano"):
+        open_trajectory(path, units="nano")
+
+
 def test_other_atom_ids_end_the_trajectory(tmp_path):
     """Atom 1 left and atom 7 came: as many atoms, and the same elements in the order of the ids."""
 

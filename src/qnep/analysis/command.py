@@ -56,6 +56,9 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
         "--timestep", type=float, metavar="FS", help="MD time step, for files that count steps"
     )
     parser.add_argument("--interval", type=float, metavar="FS", help="time between frames")
+    parser.add_argument(
+        "--units", help="of LAMMPS, as metal, for velocities in a dump that does not name its own"
+    )
     parser.add_argument("--start", type=int, default=0, help="first frame")
     parser.add_argument("--stop", type=int, help="frame to stop before")
     parser.add_argument("--stride", type=int, default=1, help="take every so-many-th frame")
@@ -126,7 +129,7 @@ def analyse(
     pipeline = pipeline or Pipeline(settings)
     trajectory = open_trajectory(
         options.trajectory, options.topology, _elements(options), options.timestep, options.interval,
-        start, options.stop, options.stride, pipeline.last,
+        start, options.stop, options.stride, pipeline.last, options.units,
     )  # fmt: skip
     with trajectory, tqdm(total=100, unit="%", desc="analyse", bar_format=_BAR) as bar:
 
@@ -140,7 +143,7 @@ def analyse(
     return findings, pipeline
 
 
-_READING = ("timestep", "interval", "elements", "start", "stop", "stride")
+_READING = ("timestep", "interval", "units", "elements", "start", "stop", "stride")
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 

@@ -22,7 +22,7 @@ _POSITIONS = (
     (("xs", "ys", "zs"), True),
 )
 # by ITEM: UNITS, which LAMMPS writes once, at the top of a file; without it no time is known
-_FS_PER_TIME_UNIT = {"real": 1.0, "metal": 1000.0, "electron": 1.0, "si": 1e15}
+FS_PER_TIME_UNIT = {"real": 1.0, "metal": 1000.0, "electron": 1.0, "si": 1e15}
 
 
 class LammpsDumpReader:
@@ -40,10 +40,11 @@ class LammpsDumpReader:
         self,
         source: TextSource,
         elements: Sequence[str] | None = None,
+        units: str | None = None,
     ):
         self.source = source
         self.elements = elements
-        self._fs_per_time_unit: float | None = None
+        self._fs_per_time_unit = FS_PER_TIME_UNIT.get(units or "")
 
     def read(self, index: int) -> Frame | None:
         """Return the next frame, or None at the end of the file.
@@ -93,7 +94,7 @@ class LammpsDumpReader:
             elif item == "TIME":
                 header["time"] = float(self._value(index))
             elif item == "UNITS":
-                self._fs_per_time_unit = _FS_PER_TIME_UNIT.get(self._value(index).strip())
+                self._fs_per_time_unit = FS_PER_TIME_UNIT.get(self._value(index).strip())
             elif item == "NUMBER OF ATOMS":
                 header["n_atoms"] = int(self._value(index))
             elif item.startswith("BOX BOUNDS"):

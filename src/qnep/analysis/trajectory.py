@@ -15,7 +15,7 @@ from qnep.analysis.binary_format import UniverseReader, open_universe
 from qnep.analysis.errors import TrajectoryError, TruncatedFrame
 from qnep.analysis.extxyz_format import ExtxyzReader
 from qnep.analysis.frame import Frame
-from qnep.analysis.lammps_dump_format import LammpsDumpReader
+from qnep.analysis.lammps_dump_format import FS_PER_TIME_UNIT, LammpsDumpReader
 from qnep.analysis.text_source import TextSource
 
 logger = logging.getLogger(__name__)
@@ -250,6 +250,7 @@ def open_trajectory(
     stop: int | None = None,
     stride: int = 1,
     previous: Frame | None = None,
+    units: str | None = None,
 ) -> Trajectory:
     """Open a trajectory.
 
@@ -265,12 +266,15 @@ def open_trajectory(
         have ``time_fs=None``, which is logged.
     start, stop, stride : which frames, as in a slice.
     previous : frame that was read last, where the reading goes on after it: atoms and time must go on from it.
+    units : of LAMMPS, as ``"metal"``, for velocities and times of a dump that does not name its own.
 
     Raises
     ------
-    TrajectoryError : no such file, unknown format, no topology.
+    TrajectoryError : no such file, unknown format, no topology, unknown units.
     """
     path = Path(path)
+    if units is not None and units not in FS_PER_TIME_UNIT:
+        raise TrajectoryError(f"units must be one of {', '.join(FS_PER_TIME_UNIT)}, got {units}")
     if not path.is_file():
         raise TrajectoryError(f"no such trajectory: {path}")
     if start < 0 or stride < 1:
@@ -280,7 +284,7 @@ def open_trajectory(
     if kind == "xyz":
         reader = ExtxyzReader(TextSource(path))
     elif kind == "dump":
-        reader = LammpsDumpReader(TextSource(path), elements)
+        reader = LammpsDumpReader(TextSource(path), elements, units)
     elif topology is None:
         raise TrajectoryError(
             f"{path}: neither extended XYZ nor a LAMMPS text dump; "
