@@ -20,6 +20,7 @@ from tqdm import tqdm
 from qnep._optional import require
 from qnep.conventions import EV_PER_A3_IN_GPA
 from qnep.io import count_frames, iread_frames
+from qnep.total_charge import total_charge_in
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def evaluate_frames(
     Parameters
     ----------
     calculator : `QNEP` or another calculator with a setting ``total_charge``.
-    frames : structures with their references in ``atoms.calc``; a total charge may stand in ``atoms.info["charge"]``.
+    frames : structures with their references in ``atoms.calc``; a total charge may stand in ``atoms.info`` as
+        ``charge`` or ``total_charge``.
     name : of their file, for messages.
     comparison : is added to.
 
@@ -156,7 +158,8 @@ def evaluate_frames(
     for index, frame in enumerate(frames):
         references = dict(frame.calc.results) if frame.calc is not None else {}
         try:
-            calculator.set(total_charge=_total_charge(frame, default_charge))
+            total_charge = total_charge_in(frame.info)
+            calculator.set(total_charge=default_charge if total_charge is None else total_charge)
             results = _evaluate(calculator, frame, references)
         except ValueError as failure:
             raise ValueError(f"{name}, frame {index}: {failure}") from failure
@@ -164,18 +167,6 @@ def evaluate_frames(
         output = frame.copy()
         output.calc = SinglePointCalculator(output, **results)
         yield output
-
-
-def _total_charge(frame: Atoms, default: float) -> float:
-    """Charge of the cell, e: the frame's own, if it has one."""
-    value = frame.info.get("charge", default)
-    try:
-        charge = float(value)
-    except (TypeError, ValueError):
-        charge = np.nan
-    if not np.isfinite(charge):
-        raise ValueError(f"charge must be a finite number, got {value!r}")
-    return charge
 
 
 def _evaluate(calculator: Calculator, frame: Atoms, references: dict[str, Any]) -> dict[str, Any]:

@@ -135,9 +135,10 @@ def test_eval_writes_results_and_a_picture(model_path, labelled, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_eval_takes_the_total_charge_of_a_frame(model_path, tmp_path):
+@pytest.mark.parametrize("key", ["charge", "total_charge"])
+def test_eval_takes_the_total_charge_of_a_frame(model_path, tmp_path, key):
     atoms = bulk("NaF", "rocksalt", a=4.7, cubic=True)
-    atoms.info["charge"] = 1.5
+    atoms.info[key] = 1.5
     ase.io.write(tmp_path / "charged.xyz", [atoms, bulk("NaF", "rocksalt", a=4.7)], format="extxyz")
     cli.main(
         ["eval", str(model_path), str(tmp_path / "charged.xyz"), "-o", str(tmp_path / "out.xyz")]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.units import Rydberg
 
 from qnep.dft import BackendMissing, backend_settings, get_backend, list_backends
-from qnep.dft.backends import cp2k_input, espresso_input, vasp_parameters
+from qnep.dft.backends import cp2k_input, espresso_input, find_backend, vasp_parameters
 
 is_installed = {status.name: status.is_installed for status in list_backends()}
 
@@ -126,3 +129,35 @@ def test_cp2k_input_has_smearing_grid_and_small_core_sodium():
     assert "ELECTRONIC_TEMPERATURE [K] 580.2" in text  # 0.05 eV / k_B
     assert "&KIND Na\nPOTENTIAL GTH-PBE-q1" in text
     assert "KIND" not in cp2k_input((1, 1, 1), backend_settings("cp2k"), None)
+
+
+@pytest.mark.parametrize("n_unpaired", [None, 0, 2])
+def test_cp2k_keeps_the_moment(n_unpaired):
+    """Its default, a negative number, lets smearing change the moment."""
+    text = cp2k_input((1, 1, 1), backend_settings("cp2k", n_unpaired=n_unpaired), None)
+    keyword, smearing = (
+        "FIXED_MAGNETIC_MOMENT",
+        text[text.index("&SMEAR") : text.index("&END SMEAR")],
+    )
+    assert (keyword in text) == (n_unpaired is not None)
+    assert n_unpaired is None or f"{keyword} {n_unpaired}.0\n" in smearing
+
+
+def test_cp2k_refuses_a_part_of_a_charge(water, tmp_path):
+    settings = backend_settings("cp2k", total_charge=0.5)
+    with pytest.raises(ValueError, match=r"cp2k takes whole charges, got total_charge = 0\.5 e"):
+        find_backend("cp2k").make_calculator(water, (1, 1, 1), settings, tmp_path)
+
+
+@pytest.mark.parametrize("n_unpaired", [None, 0, 1])
+def test_gpaw_keeps_the_moment(water, tmp_path, monkeypatch, n_unpaired):
+    """With `fixmagmom` GPAW keeps the sum of the first moments; a stand-in notes what GPAW is given."""
+    gpaw = SimpleNamespace(GPAW=dict, PW=float, FermiDirac=lambda *a, **k: (a, k))
+    gpaw.Mixer = lambda *numbers: numbers
+    monkeypatch.setitem(sys.modules, "gpaw", gpaw)
+    settings = backend_settings("gpaw", n_unpaired=n_unpaired, total_charge=1.0)
+    given = find_backend("gpaw").make_calculator(water, (1, 1, 1), settings, tmp_path)
+    has_spin = n_unpaired is not None
+    assert given["occupations"] == ((settings.smearing_eV,), {"fixmagmom": has_spin})
+    assert (given["spinpol"], given["charge"]) == (has_spin, 1.0)
+    assert water.get_initial_magnetic_moments().sum() == pytest.approx(n_unpaired or 0)

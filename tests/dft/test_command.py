@@ -43,6 +43,51 @@ def test_adopted_labels_are_not_computed_again(folder, capsys):
     assert "0 labelled, 3 already in the pool" in capsys.readouterr().out
 
 
+def test_the_charge_of_the_settings_reaches_the_training(folder):
+    """One frame says that it is neutral: its own word counts."""
+    pytest.importorskip("torch", reason="training needs the extra `train` (PyTorch)")
+    from qnep.train import load_frames
+
+    frames = read("frames.extxyz", ":")
+    frames[2].info["charge"] = 0
+    write("frames.extxyz", frames)
+    command = ["label", "frames.extxyz", *BACKEND, "--set", "total_charge=1", "--export"]
+    assert main([*command, "out.extxyz"]) == 0
+    loaded = load_frames(["out.extxyz"], ["Ar"])
+    assert [frame.total_charge for frame in loaded] == [1.0, 1.0, 0.0]
+
+
+def test_both_names_of_the_charge_of_a_frame(folder, numbered_pairs):
+    frames = numbered_pairs(4)
+    frames[0].info["charge"] = 1
+    frames[1].info["total_charge"] = -1
+    frames[2].info.update(charge=2, total_charge=2)
+    write("frames.extxyz", frames)
+    assert main(["label", "frames.extxyz", *BACKEND, "--export", "out.extxyz"]) == 0
+    exported = read(folder / "out.extxyz", ":")
+    assert [atoms.info.get("charge") for atoms in exported] == [1, -1, 2, None]
+    assert [atoms.info["level"].split()[-1] for atoms in exported[:3]] == ["q+1", "q-1", "q+2"]
+    assert not any("total_charge" in atoms.info for atoms in exported)
+    # Adopted labels have no settings: the words of their file count.
+    for atoms in exported[:2]:
+        atoms.info["total_charge"] = atoms.info.pop("charge")
+    write("out.extxyz", exported)
+    assert main(["label", "--pool", "other.db", "--adopt", "out.extxyz"]) == 0
+    adopted = Pool("other.db").frames()
+    assert [atoms.info.get("charge") for atoms in adopted] == [1, -1, 2, None]
+
+
+@pytest.mark.parametrize("option", [["frames.extxyz"], ["--adopt", "frames.extxyz"]])
+def test_charges_that_contradict_each_other(folder, capsys, option):
+    main(["label", "frames.extxyz", *BACKEND, "--export", "frames.extxyz"])
+    frames = read("frames.extxyz", ":")
+    frames[1].info.update(charge=1, total_charge=2)
+    write("frames.extxyz", frames)
+    assert main(["label", *BACKEND, "--pool", "other.db", *option]) == 2
+    error = capsys.readouterr().err
+    assert "frame 1" in error and "got charge=1 and total_charge=2" in error
+
+
 def test_files_in_the_dialect_of_gpumd(folder, capsys):
     """The cell counts in lower case too, and a virial is a stress: -W / V = -9 / 900."""
     comment = (

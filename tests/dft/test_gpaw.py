@@ -12,6 +12,7 @@ from ase.optimize import BFGS
 from qnep.build import make_molecule
 from qnep.dft import get_backend
 from qnep.dft.kpoints import kpoint_grid
+from qnep.dft.label import compute_label
 
 pytest.importorskip("gpaw")
 pytestmark = [
@@ -83,3 +84,14 @@ def test_forces_are_the_gradient(tmp_path):
         moved.positions[1, 0] += sign * 0.02
         energies.append(moved.get_potential_energy())
     assert force == pytest.approx((energies[1] - energies[0]) / 0.04, abs=0.005)
+
+
+def test_the_moment_of_a_triplet_is_kept(tmp_path):
+    """Smearing of 2 eV would let the moment drift off; it stays where orbitals go on to the next step too."""
+    small = {"cutoff_eV": 200, "dispersion": "none", "pulay": {}, "kpts": (1, 1, 1)}
+    calculator = get_backend("gpaw", tmp_path, **small, n_unpaired=2, smearing_eV=2.0)
+    for length in (0.8, 0.85):
+        atoms = Atoms("H2", [[0, 0, 0], [0, 0, length]], cell=[5, 5, 5.5], pbc=True)
+        assert calculator.continues(atoms) == (length > 0.8)
+        compute_label(atoms, calculator)
+        assert calculator._code.get_magnetic_moment() == pytest.approx(2.0, abs=1e-3)

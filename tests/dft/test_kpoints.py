@@ -40,3 +40,12 @@ def test_bad_grid_text(text):
 def test_bad_spacing(spacing):
     with pytest.raises(ValueError, match="must be positive"):
         kpoint_grid(np.eye(3), spacing)
+
+
+@pytest.mark.parametrize(
+    ("pbc", "grid"),
+    [((True, True, True), (2, 2, 1)), ((True, False, True), (2, 1, 1)), ((False,) * 3, (1, 1, 1))],
+)
+def test_one_point_where_nothing_repeats(pbc, grid):
+    """A box of 8, 8 and 20 Å; 0.07 asks for two points along 8 Å."""
+    assert kpoint_grid(np.diag([8.0, 8.0, 20.0]), 0.07, pbc) == grid

@@ -8,8 +8,9 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from qnep.dft import get_backend
+from qnep.dft import backend_settings, get_backend
 from qnep.dft.label import compute_label
+from qnep.dft.reference_calculator import chosen_grid
 
 
 class Frozen(FixAtoms):
@@ -35,6 +36,14 @@ def expected(copper):
     copper = copper.copy()
     copper.calc = EMT()
     return copper.get_potential_energy(), copper.get_forces(), copper.get_stress()
+
+
+def test_a_molecule_that_is_not_periodic_has_one_k_point(water):
+    """GPAW refuses more; as a crystal the box of 7 Å has three along each vector."""
+    settings = backend_settings("gpaw")
+    assert chosen_grid(water, settings) == (3, 3, 3)
+    water.pbc = False
+    assert chosen_grid(water, settings) == (1, 1, 1)
 
 
 def test_constraints_do_not_change_a_label(copper, expected):

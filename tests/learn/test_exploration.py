@@ -59,13 +59,17 @@ def salt():
     return atoms
 
 
-def explore(atoms, models, folder, measure="deviation", settings=None, temperature=300.0):
+def explore(
+    atoms, models, folder, measure="deviation", settings=None, temperature=300.0, total_charge=0.0
+):
     """Return dynamics, and LAMMPS that continues them."""
-    committee = Committee([str(path) for path in models])
+    committee = Committee([str(path) for path in models], total_charge=total_charge)
     dynamics = Dynamics(atoms, TurnTaker(EMT(), committee), temperature, 0.5, 0.01, seed=7)
     langevin = Langevin(temperature, 0.5, 0.01, 5)
     settings = settings or LammpsSettings(stretch_steps=20, kspace="direct")
-    exploration = LammpsExploration(settings, langevin, measure, folder, dynamics.atoms)
+    exploration = LammpsExploration(
+        settings, langevin, measure, folder, dynamics.atoms, total_charge
+    )
     exploration.use_models(models, folder / "active_set.txt")
     return dynamics, exploration
 
@@ -101,6 +105,19 @@ def test_frames_hold_what_the_calculators_say_there(models, tmp_path, command):
     velocities = (frames[1].momenta + frames[2].momenta) / 2 / atoms.get_masses()[:, None]
     error = np.abs(moved - velocities * 5 * 0.5 * units.fs).max()
     assert error < 0.2 * np.abs(moved).max()
+
+
+def test_a_charged_cell_is_charged_in_lammps_too(models, tmp_path):
+    dynamics, exploration = explore(salt(), models, tmp_path, total_charge=1.5)
+    frame = take(dynamics, exploration)
+    energies = {}
+    for charge in (0.0, 1.5):
+        calculator = QNEP(str(models[0]), total_charge=charge)
+        calculator.calculate(dynamics.atoms)
+        energies[charge] = calculator.results["energy"]
+    np.testing.assert_allclose(frame.results["forces"], calculator.results["forces"], atol=1e-7)
+    assert frame.results["energy"] == pytest.approx(energies[1.5], abs=1e-7)
+    assert abs(energies[1.5] - energies[0.0]) > 0.01
 
 
 def test_grades_are_those_of_the_active_set(models, tmp_path):

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.units import kB
 
 from qnep.learn.alarms import BondJump, ClosestPair, EnergyJump, ForceCeiling, Temperature
@@ -153,6 +154,20 @@ def test_temperature_allows_the_fluctuation_of_small_cells():
         assert finding.value == pytest.approx(1000.0, rel=1e-9)
         assert finding.threshold == pytest.approx(limit)
         assert finding.fires == (n_atoms == 1000)
+
+
+def test_temperature_is_that_of_the_atoms_that_move():
+    """Two of a thousand move, with a limit of 1339 K; by the count of all it would be 450 K."""
+    atoms = Atoms("H1000")
+    atoms.set_constraint(FixAtoms(range(2, 1000)))
+    speed = np.sqrt(3 * kB * 1200 / atoms.get_masses()[0])
+    velocities = np.zeros((1000, 3))
+    velocities[:2, 0] = speed
+    atoms.set_velocities(velocities)
+    finding = Temperature(300.0).judge(observe(atoms))
+    assert finding.value == pytest.approx(1200.0, rel=1e-9)
+    assert finding.threshold == pytest.approx(300 * (1 + 6 * np.sqrt(1 / 3)))
+    assert not finding.fires
 
 
 def test_energy_jump_compares_with_the_look_before():

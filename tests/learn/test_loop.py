@@ -50,6 +50,7 @@ def test_aofl_labels_what_is_uncertain_and_new_and_trains(finished):
     made = decisions(path)
     asked = [decision for decision in made if decision["action"] == "label"]
     assert asked and state.generation > 1
+    assert state.n_trained == len(state.training)
     for decision in asked:
         findings = {finding["gate"]: finding for finding in decision["findings"]}
         assert findings["force deviation"]["fires"] and findings["similarity"]["fires"]
@@ -75,6 +76,7 @@ def test_haml_takes_turns_and_exports_its_active_set(finished):
     assert state.is_done
     assert state.counts["steps_reference"] + state.counts["steps_ml"] >= 16
     assert state.counts["window"] >= 1 and state.counts["steps_reference"] % 3 == 0
+    assert state.n_trained == len(state.training)
     folder = path.parent / "run"
     features = Features(Model.read(str(folder / state.models[0])))
     active = ActiveSet.load(folder / "active_set.npz", features.digest)
@@ -167,11 +169,9 @@ def test_a_reference_that_fails_stops_the_run_and_resuming_tries_again(
     assert main(["learn", str(path), "--resume"]) == 0
 
 
-def test_given_models_are_used_without_a_training_at_the_start(finished, make_configuration):
-    """The models of another run drive ten steps; labels at the two looks are too few for a training."""
-    folder = finished("haml").parent / "run"
-    model = folder / State.load(folder).models[0]
-    path = make_configuration(
+def with_given_model(make_configuration, model: Path) -> Path:
+    """Return a run of two looks that begins with a model, and whose gates object to nothing but new elements."""
+    return make_configuration(
         "aofl",
         start=f'models = ["{model}"]',
         gates='uncertainty = "grade"\nthreshold = [1e9, 1e9, 1e9]\nsimilarity = 1e9\n'
@@ -179,9 +179,30 @@ def test_given_models_are_used_without_a_training_at_the_start(finished, make_co
         options="n_steps = 10",
         members=1,
     )
+
+
+def test_given_models_are_used_without_a_training_at_the_start(finished, make_configuration):
+    """The models and the labels of another run drive ten steps: nothing is new, nothing is labelled."""
+    folder = finished("haml").parent / "run"
+    model = folder / State.load(folder).models[0]
+    path = with_given_model(make_configuration, model)
+    (path.parent / "run").mkdir()
+    shutil.copy(folder / "pool.db", path.parent / "run")
     state = learn(path)
     assert state.is_done and state.generation == 0
     assert (path.parent / "run" / state.models[0]).read_text() == model.read_text()
+
+
+def test_labels_too_few_for_a_training_are_trained_on_at_the_end(finished, make_configuration):
+    """Without labels everything is new to the given model; those of two looks wait until the run ends."""
+    folder = finished("haml").parent / "run"
+    model = folder / State.load(folder).models[0]
+    path = with_given_model(make_configuration, model)
+    state = learn(path)
+    assert (path.parent / "run" / "models/0000/nep0.txt").read_text() == model.read_text()
+    made = actions(path)
+    assert made[0] == (5, "label") and made[-2:] == [(10, "train"), (10, "done")]
+    assert state.generation == 1 and state.n_trained == len(state.training) > 0
 
 
 # --- wrong input --------------------------------------------------------------------------------------------------

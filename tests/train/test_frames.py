@@ -67,6 +67,7 @@ def test_frames_without_atoms_are_named(make_atoms):
     "info, words",
     [
         ({"charge": "abc"}, "frame 7: charge must be a number, got 'abc'"),
+        ({"total_charge": np.nan}, "frame 7: total_charge must be a number, got nan"),
         ({"weight": "heavy"}, "frame 7: weight must be a number, got 'heavy'"),
         ({"dipole": "0 0 x"}, "frame 7: dipole must be numbers, got '0 0 x'"),
         ({"stress": "none"}, "frame 7: stress must be numbers, got 'none'"),
@@ -75,6 +76,24 @@ def test_frames_without_atoms_are_named(make_atoms):
 def test_words_in_place_of_numbers_are_named(make_atoms, info, words):
     with pytest.raises(FrameError, match=words):
         FrameReader(("O", "H")).read(make_atoms(0, **info), "frame 7")
+
+
+def test_dipole_of_a_charged_cell_is_refused(make_atoms):
+    dipole = np.array([0.1, 0.2, 0.3])
+    reader = FrameReader(("O", "H"))
+    with pytest.raises(FrameError, match="frame 7: the dipole of a cell with charge -1 depends on"):
+        reader.read(make_atoms(0, dipole=dipole, charge=-1), "frame 7")
+    neutral = reader.read(make_atoms(0, dipole=dipole, charge=0), "frame 7")
+    np.testing.assert_array_equal(neutral.dipole, dipole)
+
+
+@pytest.mark.parametrize("info", [{"total_charge": -2}, {"Charge": -2, "total_charge": "-2.0"}])
+def test_the_total_charge_has_two_names(make_atoms, info):
+    reader = FrameReader(("O", "H"))
+    assert reader.read(make_atoms(0, **info), "frame 7").total_charge == -2
+    words = "frame 7: charge and total_charge are two words for one thing, got charge=1 and total_charge=-2"
+    with pytest.raises(FrameError, match=words):
+        reader.read(make_atoms(0, charge=1, total_charge=-2), "frame 7")
 
 
 def test_missing_labels_are_named(make_atoms):

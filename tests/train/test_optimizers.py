@@ -56,6 +56,18 @@ def test_long_gradients_are_shortened():
     np.testing.assert_allclose(adam.state()["adam_exp_avg"], 0.1 * (0.9 + 5.0))
 
 
+def test_gradients_of_zero_do_not_count_for_the_clip():
+    """First or in between, they neither freeze the vector nor shorten what comes after."""
+    zero, one = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    adam = make_adam(clip=5.0)
+    for gradient in (zero, one, *[zero] * 100, 4.0 * one):
+        before = adam.state()["norm"]
+        adam.step(gradient, 0.1)
+        assert gradient.any() or adam.state()["norm"] == before
+    np.testing.assert_allclose(adam.state()["adam_exp_avg"], 0.4 + 0.1 * 0.9**101)
+    assert adam.vector.abs().min() > 0.1
+
+
 def test_polish_finds_the_minimum_and_never_gets_worse():
     start = torch.zeros(3, dtype=torch.float64)
     found = polish(start, loss_and_gradient)

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import qnep.train.trainer as trainer
@@ -21,8 +24,10 @@ from qnep import QNEP, Model
 from qnep.io import read_frames
 from qnep.train.batch import BatchBuilder
 from qnep.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from qnep.train.frames import FrameReader
 from qnep.train.loss import LossWeights
 from qnep.train.member import DivergedError
+from qnep.train.parameters import ParameterLayout
 from qnep.train.report import predict_frames
 from qnep.train.settings import ModelSettings, Settings, SettingsError, TrainingSettings
 from qnep.train.start import element_energies, initial_parameters
@@ -432,9 +437,108 @@ def test_element_energies_by_hand(make_frames):
     frames = [
         dataclasses.replace(frame, energy=float(exact[frame.types].sum())) for frame in frames
     ]
-    np.testing.assert_allclose(
-        element_energies(frames, 2), exact, atol=1e-4
-    )  # the ridge takes 1e-6 off
+    np.testing.assert_allclose(element_energies(frames, 2), exact, rtol=1e-12)
+
+
+def of_composition(frame, types: list[int], energies: np.ndarray):
+    """Return a frame of other atoms whose energy is the sum of those of its elements, eV."""
+    return dataclasses.replace(
+        frame, types=np.array(types), energy=float(energies[np.array(types)].sum())
+    )
+
+
+def test_energies_of_rare_elements_are_exact(make_frames):
+    """1000 structures of H and O; one of a hundred has one ion of a third element among 150 atoms."""
+    (frame,) = make_frames(1)
+    exact = np.array([-13.6, -430.0, -1300.0])
+    random = np.random.default_rng(1)
+    frames = []
+    for number in range(1000):
+        n_oxygen = int(random.integers(30, 70))
+        types = [1] * n_oxygen + [0] * (150 - n_oxygen)
+        frames.append(of_composition(frame, types[:-1] + [2] * (number % 100 == 0), exact))
+    np.testing.assert_allclose(element_energies(frames, 3), exact, rtol=1e-9)
+
+
+def test_elements_in_one_ratio_share_their_energy(make_frames):
+    """Na, Cl and an element that does not occur; the data know only the sum of the first two."""
+    (frame,) = make_frames(1)
+    exact = np.array([-1300.0, -460.0, -100.0])
+    frames = [of_composition(frame, [0, 1] * n_pairs, exact) for n_pairs in (4, 32, 108)]
+    np.testing.assert_allclose(element_energies(frames, 3), [-880.0, -880.0, 0.0], rtol=1e-12)
+
+
+def test_weight_decay_leaves_the_energies_of_elements_alone(make_atoms, tmp_path):
+    """Lennard-Jones energies on top of -100 and -150 eV for each atom, decay as strong as it is ever advised."""
+    offsets = {"O": -100.0, "H": -150.0}
+    structures = []
+    for seed in range(12):
+        atoms = make_atoms(seed, symbols=("OHH", "OOH", "OH")[seed % 3])
+        atoms.calc = LennardJones(sigma=1.0, epsilon=0.02, rc=3.0, smooth=True)
+        shift = sum(offsets[symbol] for symbol in atoms.get_chemical_symbols())
+        forces, energy = atoms.get_forces(), atoms.get_potential_energy() + shift
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        structures.append(atoms)
+    path = tmp_path / "train.xyz"
+    write(path, structures, format="extxyz")
+    neutral = dataclasses.replace(SMALL, charge_mode=0)
+    history = train(
+        make_settings(path, model=neutral, epochs=60, learning_rate=1e-2, weight_decay=0.3),
+        show_progress=False,
+    ).histories[0]
+    assert history[-1]["train_energy"] < 3e-3  # eV/atom; decay of the offsets left 48
+
+
+def test_weight_decay_leaves_biases_alone():
+    """Energy and charge of the always-on neuron are biases; so they are in a model that is fine-tuned."""
+    model = SMALL.make_model()
+    layout = ParameterLayout(model)
+    vector = np.ones(layout.n_trained)
+    for t in range(2):
+        w0, b0, w1 = layout.network_slices(t)
+        vector[w0.start : w0.start + model.n_descriptors] = 0.0
+        vector[b0.start] = -20.0
+    decays = layout.decays(vector)
+    for t in range(2):
+        w0, b0, w1 = layout.network_slices(t)
+        assert decays[w0].all() and not decays[b0].any()
+        np.testing.assert_array_equal(decays[w1].reshape(2, -1), [[0, 1, 1, 1, 1]] * 2)
+    vector[layout.network_slices(0)[1].start] = -1.0  # not saturated: its weights will move
+    assert layout.decays(vector)[layout.network_slices(0)[2]].all()
+
+
+@pytest.fixture
+def twenty_structures(tmp_path, make_atoms) -> Path:
+    """A file of twenty random structures."""
+    path = tmp_path / "train.xyz"
+    write(path, [make_atoms(seed) for seed in range(20)], format="extxyz")
+    return path
+
+
+@pytest.mark.parametrize("optimizer, epochs", [("adam", 3), ("snes", 20)])
+def test_a_bootstrap_sample_without_the_first_structure_is_learned(
+    twenty_structures, optimizer, epochs
+):
+    """A first gradient of zero set the limit of all later ones to zero; no step is wasted on what was not drawn."""
+    settings = make_settings(
+        twenty_structures,
+        bootstrap=True,
+        batch_size=1,
+        seed=3,
+        epochs=epochs,
+        optimizer=optimizer,
+        population=4,
+    )
+    factors = trainer._bootstrap_factors(settings, 20, seed=3)
+    first_batch = np.random.default_rng([3, 0]).permutation(20)[0]
+    assert factors[make_groups(20, 1, 3)[first_batch]] == 0
+    result = train(settings, show_progress=False)
+    history = result.histories[0]
+    if optimizer == "adam":
+        assert history[-1]["train_energy"] < history[0]["train_energy"]
+        arrays, _ = load_checkpoint(result.folders[0] / "checkpoint.npz")
+        assert arrays["n_steps"] == epochs * np.count_nonzero(factors)
+    assert all("train_force" in row for row in history)  # each generation saw a structure
 
 
 def test_always_on_neuron_holds_the_element_energy(make_frames):
@@ -491,3 +595,28 @@ def test_dipole_of_a_molecule_across_the_boundary(make_frames):
     dipoles = [work.predict(vector, builder.build([f], [0])).dipoles for f in (whole, wrapped)]
     torch.testing.assert_close(dipoles[0], dipoles[1], rtol=1e-9, atol=1e-12)
     assert float(dipoles[0].abs().max()) > 1e-3
+
+
+def test_dipole_of_two_molecules_in_a_wrapped_cell(make_frames):
+    """The boundary cuts the second one, half a cell from the first, so that its H have nearest images on both sides."""
+    whole = Atoms(cell=10.0 * np.eye(3), pbc=True)
+    for corner in ([1.0, 5.1, 1.0], [6.0, 9.9, 1.3]):
+        water = molecule("H2O")
+        water.positions += np.array(corner) - water.positions[0]
+        whole += water
+    wrapped = whole.copy()
+    wrapped.wrap()
+    assert np.ptp(wrapped.positions[3:, 1]) > 9
+    whole.info["dipole"] = wrapped.info["dipole"] = np.zeros(3)
+    plan, vector = make_plan(make_frames)
+    work = LocalWork(plan)
+    builder = BatchBuilder(work.model, "double")
+    reader = FrameReader(("O", "H"))
+    for atoms in (whole, wrapped):
+        batch = builder.build([reader.read(atoms, "water")], [0])
+        prediction = work.predict(vector, batch)
+        charges = prediction.charges.numpy()
+        factor = abs(float(vector[work.model.sqrt_epsilon_offset]))
+        expected = factor * charges @ whole.positions[batch.original]
+        np.testing.assert_allclose(prediction.dipoles[0], expected, rtol=1e-9, atol=1e-12)
+        assert np.abs(expected).max() > 1e-3

@@ -164,21 +164,21 @@ def _make_gpaw(
 ) -> BaseCalculator:
     gpaw = importlib.import_module("gpaw")
     options = dict(settings.options)
-    spin: dict[str, Any] = {"spinpol": False}
+    has_spin = settings.n_unpaired is not None
     if settings.n_unpaired is not None:
         atoms.set_initial_magnetic_moments(np.full(len(atoms), settings.n_unpaired / len(atoms)))
-        spin = {"spinpol": True}
     return gpaw.GPAW(
         mode=gpaw.PW(settings.cutoff_eV),
         xc=settings.xc,
         kpts=grid,
         # Time reversal keeps the result and halves the k-points; the point group would need perfect symmetry.
         symmetry="off" if grid == (1, 1, 1) else {"point_group": False},
-        occupations=gpaw.FermiDirac(settings.smearing_eV),
+        # One Fermi level for both spins would let the moment relax away from what the label is said to be of.
+        occupations=gpaw.FermiDirac(settings.smearing_eV, fixmagmom=has_spin),
         mixer=gpaw.Mixer(*options.pop("mixer", (0.05, 5, 50))),
         charge=settings.total_charge,
         txt=str(directory / "gpaw.txt"),
-        **spin,
+        spinpol=has_spin,
         **options,
     )
 
@@ -188,6 +188,10 @@ def _make_cp2k(
 ) -> BaseCalculator:
     from ase.calculators.cp2k import CP2K
 
+    if settings.total_charge % 1:
+        raise ValueError(
+            f"cp2k takes whole charges, got total_charge = {settings.total_charge:g} e"
+        )
     options = dict(settings.options)
     sodium = options.pop("sodium_potential", None)
     return CP2K(
@@ -206,12 +210,16 @@ def _make_cp2k(
 def cp2k_input(grid: tuple[int, int, int], settings: Settings, sodium_potential: str | None) -> str:
     """Return the sections of a CP2K input that ASE does not write: smearing, k-points, the pseudopotential of Na."""
     temperature = settings.smearing_eV / kB
+    # Without it the multiplicity is a first guess only: smearing lets the moment relax.
+    moment = (
+        "" if settings.n_unpaired is None else f"FIXED_MAGNETIC_MOMENT {settings.n_unpaired:.1f}\n"
+    )
     kind = f"&SUBSYS\n&KIND Na\nPOTENTIAL {sodium_potential}\n&END KIND\n&END SUBSYS\n"
     return (
         "&FORCE_EVAL\n&DFT\n"
         f"&KPOINTS\nSCHEME MONKHORST-PACK {grid[0]} {grid[1]} {grid[2]}\n&END KPOINTS\n"
         "&SCF\nADDED_MOS 50\n"
-        f"&SMEAR ON\nMETHOD FERMI_DIRAC\nELECTRONIC_TEMPERATURE [K] {temperature:.1f}\n&END SMEAR\n"
+        f"&SMEAR ON\nMETHOD FERMI_DIRAC\nELECTRONIC_TEMPERATURE [K] {temperature:.1f}\n{moment}&END SMEAR\n"
         "&MIXING\nMETHOD BROYDEN_MIXING\nALPHA 0.1\n&END MIXING\n"
         "&END SCF\n&END DFT\n" + (kind if sodium_potential else "") + "&END FORCE_EVAL\n"
     )

@@ -18,6 +18,7 @@ from qnep.dft.parsl_config import load_executor
 from qnep.dft.pool import Pool
 from qnep.dft.settings import Settings, parse_value
 from qnep.io import read_frames
+from qnep.total_charge import total_charge_in
 
 DEFAULT_BACKEND = "gpaw"
 
@@ -28,8 +29,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "label",
         help="label structures with a DFT code",
         description="Label structures with a DFT code and keep the results in a pool on disk. Stop it at any moment; "
-        "the same command continues, and nothing is labelled twice. A frame's own kpts (2x2x1), total_charge and "
-        "n_unpaired in its comment line are honoured.",
+        "the same command continues, and nothing is labelled twice. A frame's own kpts (2x2x1), charge (or "
+        "total_charge) and n_unpaired in its comment line are honoured.",
     )
     parser.add_argument("frames", nargs="*", type=Path, help="extended XYZ or anything ASE reads")
     names = ", ".join(status.name for status in list_backends())
@@ -98,7 +99,8 @@ def adopt(pool: Pool, path: Path) -> int:
 
     Raises
     ------
-    ValueError : a file without frames, or a frame without energy, forces, or the level of theory in its comment line.
+    ValueError : a file without frames; a frame without energy, forces, or the level of theory in its comment line; or
+        one with two charges that differ.
     """
     n_new = 0
     with pool:
@@ -154,6 +156,10 @@ def _label_in_file(atoms: Atoms, where: str) -> Label:
     missing += [name for name in ("level", "kpts") if name not in atoms.info]
     if missing:
         raise ValueError(f"{where} has no {', '.join(missing)}")
+    try:
+        total_charge_in(atoms.info)
+    except ValueError as failure:
+        raise ValueError(f"{where}: {failure}") from failure
     net_force = atoms.info.get("net_force_removed", np.zeros(3))
     return Label(
         energy=float(results["energy"]),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
-def kpoint_grid(cell: np.ndarray, spacing: float) -> tuple[int, int, int]:
+def kpoint_grid(
+    cell: np.ndarray, spacing: float, pbc: Sequence[bool] = (True, True, True)
+) -> tuple[int, int, int]:
     """Return the smallest grid whose spacing along each reciprocal vector is at most `spacing`.
 
     Parameters
     ----------
     cell : (3, 3) array, Å; vectors are rows.
     spacing : in units of 2π/Å, so 0.07 asks for two points along 8.5 Å. VASP's KSPACING is 2π times this.
+    pbc : whether the structure is periodic along each vector; where it is not there is one point.
 
     Raises
     ------
@@ -21,7 +26,7 @@ def kpoint_grid(cell: np.ndarray, spacing: float) -> tuple[int, int, int]:
         raise ValueError(f"k-point spacing must be positive (in 2π/Å), got {spacing:g}")
     reciprocal_lengths = np.linalg.norm(np.linalg.inv(cell), axis=0)
     counts = np.ceil(np.round(reciprocal_lengths / spacing, 6)).astype(int)
-    n1, n2, n3 = (int(count) for count in np.maximum(counts, 1))
+    n1, n2, n3 = (int(count) for count in np.where(pbc, np.maximum(counts, 1), 1))
     return n1, n2, n3
 
 

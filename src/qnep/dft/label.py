@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from qnep.dft.kpoints import format_grid, parse_grid
 from qnep.dft.reference_calculator import ReferenceCalculator
 from qnep.dft.settings import Settings
+from qnep.total_charge import total_charge_in
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,18 @@ class RejectedLabel(RuntimeError):
 def settings_for(atoms: Atoms, settings: Settings) -> Settings:
     """Return settings with what the structure itself asks for.
 
-    `atoms.info` may hold ``kpts`` ("2x2x1"), ``total_charge`` (e) and ``n_unpaired``.
+    `atoms.info` may hold ``kpts`` ("2x2x1"), ``charge`` or ``total_charge`` (e), and ``n_unpaired``.
+
+    Raises
+    ------
+    ValueError : a word that cannot be read, or two charges that differ.
     """
     changes: dict[str, Any] = {}
     if "kpts" in atoms.info:
         changes["kpts"] = parse_grid(str(atoms.info["kpts"]))
-    if "total_charge" in atoms.info:
-        changes["total_charge"] = float(atoms.info["total_charge"])
+    total_charge = total_charge_in(atoms.info)
+    if total_charge is not None:
+        changes["total_charge"] = total_charge
     if "n_unpaired" in atoms.info:
         changes["n_unpaired"] = int(atoms.info["n_unpaired"])
     return settings.replace(**changes)
@@ -124,6 +131,18 @@ def accept(label: Label, limits: Limits) -> Label:
     label.details["net_force_removed"] = net_force.tolist()
     label.forces = label.forces - net_force / len(label.forces)
     return label
+
+
+def charge_info(details: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, float]:
+    """Return ``{"charge": e}`` as trainers and GPUMD read it, empty for a neutral cell.
+
+    Parameters
+    ----------
+    details : of a label; the settings that made it decide.
+    info : of the structure, for labels that were taken from a file.
+    """
+    charge = details.get("settings", {}).get("total_charge", total_charge_in(info))
+    return {"charge": float(charge)} if charge else {}
 
 
 def labelled_atoms(atoms: Atoms, label: Label) -> Atoms:

@@ -110,8 +110,10 @@ class Labeller:
 
         Raises
         ------
+        ValueError : a frame asks for what cannot be read, as two different charges; then nothing is labelled.
         PoolError : the pool cannot be written, as on a full disk.
-        ExecutorBroken : the executor itself failed. In both cases the pool holds all labels that were done; run again.
+        ExecutorBroken : the executor itself failed. In these two cases the pool holds all labels that were done; run
+            again.
         """
         summary, start = Summary(), time.perf_counter()
         with self.pool:
@@ -127,8 +129,11 @@ class Labeller:
 
     def _new_tasks(self, frames: Iterable[Atoms], summary: Summary) -> Iterator[_Task]:
         """Return what is neither in the pool nor set aside, each geometry once."""
-        for atoms in frames:
-            settings = settings_for(atoms, self.settings)
+        for number, atoms in enumerate(frames):
+            try:
+                settings = settings_for(atoms, self.settings)
+            except ValueError as failure:
+                raise ValueError(f"frame {number}: {failure}") from failure
             level = level_of_state(self._stateless_level, settings)
             kpts = format_grid(chosen_grid(atoms, settings))
             if self.pool.has_label(atoms, level, kpts) or self.pool.is_set_aside(

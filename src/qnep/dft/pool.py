@@ -21,7 +21,8 @@ from ase import Atoms
 from ase.db import connect
 from ase.io import write
 
-from qnep.dft.label import Label, labelled_atoms
+from qnep.dft.label import Label, charge_info, labelled_atoms
+from qnep.total_charge import KEYS as CHARGE_KEYS
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Pool:
     def add_label(self, atoms: Atoms, label: Label) -> bool:
         """Store an accepted label on disk; False, and nothing is stored, for a frame that is there already.
 
-        `config_type`, `source` and `trajectory` of `atoms.info` are kept.
+        `config_type`, `source`, `trajectory`, charge and `n_unpaired` of `atoms.info` are kept.
         """
         if self.has_label(atoms, label.level, label.kpts):
             return False
@@ -132,7 +133,7 @@ class Pool:
             "details": label.details,
             "info": {
                 name: str(atoms.info[name])
-                for name in ("config_type", "source", "trajectory", "total_charge", "n_unpaired")
+                for name in ("config_type", "source", "trajectory", *CHARGE_KEYS, "n_unpaired")
                 if name in atoms.info
             },
         }
@@ -165,8 +166,8 @@ class Pool:
         """Return the accepted frames, oldest first, of all levels of theory.
 
         Of a geometry with several grids at one level it is the one with most k-points. Each carries its label in a
-        calculator, and in `info`: config_type, source, trajectory, level, kpts, virial (eV, nine numbers,
-        -stress x volume), net_force_removed, cpu_s.
+        calculator, and in `info`: config_type, source, trajectory, charge (e, where it is not zero), level,
+        kpts, virial (eV, nine numbers, -stress x volume), net_force_removed, cpu_s.
         """
         best: dict[tuple[str, bytes], Any] = {}
         for row in self._select(status="accepted"):
@@ -359,9 +360,10 @@ def _n_kpoints(kpts: str) -> int:
 
 def _frame_of_row(row: Any) -> Atoms:
     atoms = row.toatoms()
-    details = row.data["details"]
+    details, info = row.data["details"], row.data["info"]
     atoms.info = {
-        **row.data["info"],
+        **{name: value for name, value in info.items() if name not in CHARGE_KEYS},
+        **charge_info(details, info),
         "level": row.level,
         "kpts": row.kpts,
         "cpu_s": details.get("cpu_s", 0.0),

@@ -35,7 +35,7 @@ def chosen_grid(atoms: Atoms, settings: Settings) -> tuple[int, int, int]:
         return settings.kpts
     if np.isinf(settings.kpoint_spacing) or atoms.cell.rank < 3:
         return (1, 1, 1)
-    return kpoint_grid(atoms.cell.array, settings.kpoint_spacing)
+    return kpoint_grid(atoms.cell.array, settings.kpoint_spacing, atoms.pbc)
 
 
 class ReferenceCalculator(Calculator):

@@ -32,10 +32,11 @@ class Settings:
     cutoff_eV : kinetic-energy cutoff of the plane waves; None where the code has none.
     dispersion : "none", "d3bj" or "d3zero"; added by dftd3 where the code lacks it.
     smearing_eV : width of the occupations.
-    kpoint_spacing : largest distance of k-points, 2π/Å; infinite for Gamma only. Unused where kpts is given.
+    kpoint_spacing : largest distance of k-points, 2π/Å; infinite for Gamma only. Along directions that are not
+        periodic there is one point. Unused where kpts is given.
     kpts : grid, as (2, 2, 1).
     total_charge : e.
-    n_unpaired : unpaired electrons; None for a calculation without spin.
+    n_unpaired : unpaired electrons, kept in the calculation; None for one without spin.
     energy : "free" is the energy whose gradient the forces are; "extrapolated" that without electronic entropy.
     pulay : dE/dE_cut per atom by element, eV/eV, of the basis-set term that is added to the stress.
     options : passed to the calculator of the code as they are.

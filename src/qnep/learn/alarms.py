@@ -41,8 +41,8 @@ class ClosestPair:
 class Temperature:
     """Fires when the kinetic temperature leaves what a thermostat allows.
 
-    The limit is ``temperature (1 + max(excess, 6 sqrt(2 / (3 n_atoms))))``: six standard deviations of the canonical
-    fluctuation for small cells.
+    The limit is ``temperature (1 + max(excess, 6 sqrt(2 / n)))`` with n degrees of freedom, 3 for each atom that is not
+    fixed: six standard deviations of the canonical fluctuation where few atoms move.
     """
 
     name = "temperature"
@@ -54,7 +54,8 @@ class Temperature:
         self.excess = excess
 
     def judge(self, observation: Observation) -> Finding:
-        fluctuation = 6 * np.sqrt(2 / (3 * len(observation.atoms)))
+        n_free = max(1, observation.atoms.get_number_of_degrees_of_freedom())
+        fluctuation = 6 * np.sqrt(2 / n_free)
         limit = self.temperature * (1 + max(self.excess, fluctuation))
         value = float(observation.atoms.get_temperature())
         return Finding(self.name, value, limit, "K", not value <= limit)

@@ -126,6 +126,7 @@ class LammpsExploration:
     measure : ``"deviation"`` or ``"grade"``.
     folder : of the run of learning.
     atoms : structure that will be run.
+    total_charge : of the cell, e.
 
     Raises
     ------
@@ -140,6 +141,7 @@ class LammpsExploration:
         measure: str,
         folder: Path,
         atoms: Atoms,
+        total_charge: float = 0.0,
     ) -> None:
         if not atoms.pbc.all():
             raise ValueError(
@@ -157,6 +159,7 @@ class LammpsExploration:
         self.settings = settings
         self.langevin = langevin
         self.measure = measure
+        self.total_charge = total_charge
         self._root = folder / FOLDER
         self._models: list[Path] = []
         self._active_set = Path()
@@ -296,6 +299,8 @@ class LammpsExploration:
     def _script(self, stretch: Stretch, atoms: Atoms, elements: Sequence[str]) -> str:
         interval, langevin = self.langevin.interval, self.langevin
         style = f"pair_style qnep kspace {self.settings.kspace}"
+        if self.total_charge:
+            style += f" charge {self.total_charge:.17g}"
         if self.measure == "grade":
             style += f' grade "{self._active_set}" grade.txt {interval}'
         files = " ".join(f'"{path}"' for path in self._models)

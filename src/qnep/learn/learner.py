@@ -501,7 +501,12 @@ class Learner:
             parts.temperature, parts.timestep_fs, parts.friction, parts.check_interval
         )
         return LammpsExploration(
-            parts.lammps, langevin, parts.uncertainty, self.folder, parts.atoms
+            parts.lammps,
+            langevin,
+            parts.uncertainty,
+            self.folder,
+            parts.atoms,
+            parts.reference.total_charge,
         )
 
     def _explore(self, end: int) -> Observation:
@@ -589,7 +594,12 @@ class Learner:
         """Open the present models and rebuild what depends on their features."""
         models = [Model.read(str(self.folder / file)) for file in self.state.models]
         self._check_elements(models)
-        calculator: Calculator = Committee(models) if len(models) > 1 else QNEP(models[0])
+        charge = self.reference.total_charge
+        calculator: Calculator = (
+            Committee(models, total_charge=charge)
+            if len(models) > 1
+            else QNEP(models[0], total_charge=charge)
+        )
         self.turns.exchange_ml(calculator)
         self._driver.config_type = self.parts.policy.name
         self._driver.trajectory = f"{self.parts.policy.name} {self.state.generation}"

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from qnep.dft.label import Label, Limits, labelled_atoms
+from qnep.dft.label import Label, Limits, charge_info, labelled_atoms
 from qnep.dft.labeller import Labeller
 from qnep.dft.pool import Pool, PoolError, is_same_geometry
 from qnep.dft.settings import Settings
@@ -52,7 +52,7 @@ class _OrderedPool(Pool):
                 for name in ("config_type", "source", "trajectory")
                 if name in atoms.info
             }
-            frame.info["level"] = label.level
+            frame.info |= {"level": label.level, **charge_info(label.details, atoms.info)}
             self.in_order.append(frame)
         return is_new
 
@@ -109,6 +109,11 @@ class Reference:
             self._check(elements)
             # Also called for a reference that is forgotten, and at the end of a script that does not close it.
             self._release = weakref.finalize(self, resources.pop_all().close)
+
+    @property
+    def total_charge(self) -> float:
+        """Charge of the cell, e, of all labels."""
+        return self._labeller.settings.total_charge
 
     @property
     def frames(self) -> list[Atoms]:

@@ -25,6 +25,7 @@ from qnep.learn.similarity import SimilarityScreen
 from qnep.learn.state import RunLock, StateError
 from qnep.learn.threshold import AdaptiveThreshold
 from qnep.learn.trainer import FineTuner
+from qnep.total_charge import total_charge_in
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -210,7 +211,8 @@ def make_learner(configuration: Configuration, resume: bool) -> Learner:
         }
         values |= _gates(configuration, dynamics.temperature)
         _check_committee(values["uncertainty"], training.training.members, values["start"].models)
-        reference = _make_reference(configuration, elements)
+        structures = [values["atoms"], *values["start"].structures]
+        reference = _make_reference(configuration, elements, structures)
         with ExitStack() as on_failure:
             on_failure.callback(reference.close)
             parts = Parts(reference=reference, **values)
@@ -318,7 +320,9 @@ def _check_committee(uncertainty: str, n_members: int, models: Sequence[Path]) -
         )
 
 
-def _make_reference(configuration: Configuration, elements: Sequence[str]) -> Reference:
+def _make_reference(
+    configuration: Configuration, elements: Sequence[str], structures: Sequence[Atoms]
+) -> Reference:
     """Return the reference with its pool; `settings` of the table change the preset of the backend."""
     changes = _reference_changes(configuration)
     settings: ReferenceSettings = _build(
@@ -331,6 +335,7 @@ def _make_reference(configuration: Configuration, elements: Sequence[str]) -> Re
         level = backend_settings(settings.backend, **changes)
     except TypeError as failure:  # a number where a list is wanted
         raise ValueError(f"settings of [reference]: {failure}") from failure
+    _check_charges(structures, level.total_charge)
     return Reference(
         path,
         settings.backend,
@@ -340,6 +345,17 @@ def _make_reference(configuration: Configuration, elements: Sequence[str]) -> Re
         settings.time_limit_s,
         settings.n_threads,
     )
+
+
+def _check_charges(structures: Sequence[Atoms], total_charge: float) -> None:
+    """Raise ValueError for a structure that names another charge, e, than the one that all labels will be of."""
+    for atoms in structures:
+        own = total_charge_in(atoms.info)
+        if own is not None and own != total_charge:
+            raise ValueError(
+                f"the file of {atoms.get_chemical_formula()} says charge={own:g}, settings.total_charge of [reference] "
+                f"is {total_charge:g}: make them agree"
+            )
 
 
 def _reference_changes(configuration: Configuration) -> dict[str, Any]:

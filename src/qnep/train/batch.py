@@ -12,6 +12,7 @@ from qnep._optional import require
 from qnep.train import ewald_matrices, geometry
 from qnep.train.frames import Frame
 from qnep.train.harmonics import padded_harmonics
+from qnep.train.molecules import whole_molecules
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ class Batch:
     frame_of_atom: torch.Tensor  # [n_atoms]
     type_of_atom: torch.Tensor  # [n_atoms]
     atoms_per_frame: torch.Tensor  # [n_frames]
-    positions: torch.Tensor  # [n_atoms, 3], whole molecules, relative to the first atom
+    positions: torch.Tensor  # [n_atoms, 3], Å, see `BatchBuilder._positions`
     original: (
         torch.Tensor
     )  # [n_atoms], place of each atom when the frames are concatenated in their own order
@@ -171,7 +172,7 @@ class BatchBuilder:
             frame_of_atom=self._integers(order.frames),
             type_of_atom=self._integers(order.types),
             atoms_per_frame=self._reals([frame.n_atoms for frame in frames]),
-            positions=self._reals(_sorted(order, [_unwrapped(frame) for frame in frames])),
+            positions=self._reals(_sorted(order, [self._positions(frame) for frame in frames])),
             original=self._integers(np.argsort(np.concatenate(order.position_of))),
             radial=radial,
             angular=angular,
@@ -180,6 +181,17 @@ class BatchBuilder:
             coulomb=self._coulomb(frames, order, radial_pairs) if self.with_coulomb else None,
             labels=self._labels(frames, order),
         )
+
+    def _positions(self, frame: Frame) -> np.ndarray:
+        """Return positions relative to the first atom, of whole molecules where there is a dipole.
+
+        Relative ones keep the sum of charges times positions precise.
+        """
+        if frame.dipole is None:
+            return frame.positions - frame.positions[0]
+        symbols = [self.model.elements[t] for t in frame.types]
+        positions = whole_molecules(symbols, frame.positions, frame.cell)
+        return positions - positions[0]
 
     def _pair_cutoffs(
         self, order: geometry.AtomOrder, pairs: geometry.Pairs, cutoffs: np.ndarray
@@ -306,12 +318,6 @@ def _sorted(order: geometry.AtomOrder, arrays: Sequence[np.ndarray]) -> np.ndarr
     for target, array in zip(order.position_of, arrays, strict=True):
         result[target] = array
     return result
-
-
-def _unwrapped(frame: Frame) -> np.ndarray:
-    """Return positions relative to the first atom by the nearest image: a molecule across the boundary is whole."""
-    fractional = np.linalg.solve(frame.cell.T, (frame.positions - frame.positions[0]).T).T
-    return (fractional - np.round(fractional)) @ frame.cell
 
 
 def estimate_memory(model: Model, groups: Sequence[Sequence[Frame]], precision: str) -> int:

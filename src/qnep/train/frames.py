@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from qnep.total_charge import total_charge_in
+
 VIRIAL_TOLERANCE = 1e-3  # eV/atom; virial= and stress= of one frame may differ by this
 LARGEST_WEIGHT = 100.0  # of a frame, as in GPUMD
 
@@ -31,7 +33,7 @@ class Frame:
     virial : [3, 3], eV, positive trace = compressed, or None.
     total_charge : e.
     born_charges : [n_atoms, 3, 3], e, first index the field, or None.
-    dipole : [3], e Å, of a neutral cell whose molecules are not cut by the boundary, or None.
+    dipole : [3], e Å, of a neutral cell with its molecules whole (`molecules.whole_molecules`), or None.
     weight : of energy, forces and virial errors.
     energy_weight : further factor of the squared energy error.
     config_type, group, level : category, trajectory, level of theory; empty if not given.
@@ -101,6 +103,12 @@ class FrameReader:
         energy = _number(_first(results, info, "energy", "free_energy"), label, "energy")
         forces = _array(_first(results, arrays, "forces", "force"), (n_atoms, 3), label, "forces")
         dipole = _array(_first(results, info, "dipole"), (3,), label, "dipole")
+        total_charge = _total_charge(info, label)
+        if dipole is not None and total_charge:
+            raise FrameError(
+                f"{label}: the dipole of a cell with charge {total_charge:g} depends on the origin; "
+                "remove dipole= from the frame"
+            )
         born = _array(
             _first(results, arrays, "born_effective_charges", "bec"), (n_atoms, 3, 3), label, "bec"
         )
@@ -112,7 +120,7 @@ class FrameReader:
             energy=energy,
             forces=forces,
             virial=_virial(results, info, abs(np.linalg.det(cell)), n_atoms, label),
-            total_charge=_number(info.get("charge"), label, "charge") or 0.0,
+            total_charge=total_charge,
             born_charges=born,
             dipole=dipole,
             weight=_weight(info.get("weight"), label, "weight", smallest=1e-12),
@@ -151,6 +159,13 @@ def _number(value: Any, label: str, name: str) -> float | None:
     if not np.isfinite(number):
         raise FrameError(f"{label}: {name} is {number}; leave the frame out or label it again")
     return number
+
+
+def _total_charge(info: Mapping[str, Any], label: str) -> float:
+    try:
+        return total_charge_in(info) or 0.0
+    except ValueError as failure:
+        raise FrameError(f"{label}: {failure}") from failure
 
 
 def _array(value: Any, shape: tuple[int, ...], label: str, name: str) -> np.ndarray | None:

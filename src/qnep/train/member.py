@@ -73,6 +73,7 @@ class Member:
     work : the training set.
     validation : the held-out set, or None.
     start : the trainer's vector and the scaling factors to begin with.
+    factors : of the squared errors of each structure, [n_frames]; batches whose factors are all 0 are left out.
     folder : where checkpoint, model and metrics go.
     seed : of the order of batches and of the evolution strategy.
     fingerprint : of data and settings, which a checkpoint must match.
@@ -85,6 +86,7 @@ class Member:
         work: LocalWork | ParallelWork,
         validation: LocalWork | None,
         start: tuple[np.ndarray, np.ndarray],
+        factors: np.ndarray,
         folder: Path,
         seed: int,
         fingerprint: str,
@@ -95,34 +97,33 @@ class Member:
         self.weights = settings.loss
         self.progress = Progress()
         vector, self.scalers = start
-        initial = torch.from_numpy(vector).to(device=work.device, dtype=work.dtype)
-        self.optimizer = self._make_optimizer(initial)
+        self.factors = factors
+        self._drawn = [n for n, group in enumerate(work.groups) if factors[group].any()]
+        self.optimizer = self._make_optimizer(vector)
         self.schedule = Schedule(
             self.settings.learning_rate,
             self.settings.final_learning_rate,
             self.settings.warm_up_steps,
-            self.settings.epochs * work.n_batches,
+            self.settings.epochs * len(self._drawn),
         )
         self._counts: list[dict[str, float]] = []
 
-    def _make_optimizer(self, initial: torch.Tensor) -> Adam | EvolutionStrategy:
+    def _make_optimizer(self, vector: np.ndarray) -> Adam | EvolutionStrategy:
         s = self.settings
+        initial = torch.from_numpy(vector).to(device=self.work.device, dtype=self.work.dtype)
         if s.optimizer == "snes":
             return EvolutionStrategy(initial, s.population, self.seed)
-        decays = torch.from_numpy(self.work.layout.decays()).to(initial)
+        decays = torch.from_numpy(self.work.layout.decays(vector)).to(initial)
         return Adam(initial, decays, s.weight_decay, s.gradient_clip, s.averaging)
 
-    def run(self, factors: np.ndarray, resume: bool, show_progress: bool) -> None:
-        """Train to the end; an interrupt leaves the last finished epoch behind.
-
-        factors : of the squared errors of each structure, [n_frames].
-        """
+    def run(self, resume: bool, show_progress: bool) -> None:
+        """Train to the end; an interrupt leaves the last finished epoch behind."""
         if resume:
             self._restore()
         for work in (self.work, self.validation):
             if work is not None:
                 work.set_scalers(self.scalers)
-        self.work.set_factors(factors)
+        self.work.set_factors(self.factors)
         self._counts = [self.work.counts(number) for number in range(self.work.n_batches)]
         total = self.settings.epochs + self.settings.polish_rounds
         bar = tqdm(
@@ -188,9 +189,7 @@ class Member:
 
     def _adam_epoch(self, optimizer: Adam) -> ErrorSums:
         errors = ErrorSums()
-        order = np.random.default_rng([self.seed, self.progress.epoch]).permutation(
-            self.work.n_batches
-        )
+        order = np.random.default_rng([self.seed, self.progress.epoch]).permutation(self._drawn)
         for number in order:
             sums, gradient = self.work.gradient(
                 optimizer.vector, int(number), self.progress.scales, self._counts[number]
@@ -200,7 +199,7 @@ class Member:
         return errors
 
     def _generation(self, strategy: EvolutionStrategy) -> ErrorSums:
-        number = strategy.generation % self.work.n_batches
+        number = self._drawn[strategy.generation % len(self._drawn)]
         scales = self.progress.scales
 
         def loss(vector: torch.Tensor) -> float:

@@ -40,7 +40,7 @@ class Adam:
     vector : [n], where to start.
     decays : [n], 1 where weight decay acts.
     weight_decay : per unit of the learning rate.
-    clip : gradients longer than so many running means are shortened, 0: never.
+    clip : gradients longer than so many running means are shortened, 0: never; gradients of zero do not count.
     averaging : factor of the running average of the vector.
     """
 
@@ -77,7 +77,9 @@ class Adam:
 
     def _clipped(self, gradient: torch.Tensor) -> torch.Tensor:
         norm = gradient.double().norm().cpu()
-        if self.n_steps == 0:
+        if norm == 0:  # a mean of 0 would shorten all later gradients to 0
+            return gradient
+        if self._norm == 0:
             self._norm = norm
         limit = self._clip * self._norm
         is_long = self._clip > 0 and norm > limit

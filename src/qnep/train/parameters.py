@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from qnep.model import Model
 
 
+SATURATION = -20.0
+"""Bias of a neuron that is always on: tanh(20) = 1 in single and double precision."""
+
+
 @dataclass(frozen=True)
 class TypeParameters:
     """What belongs to the atoms of one type.
@@ -107,14 +111,26 @@ class ParameterLayout:
             slice(w1, w1 + model.n_outputs * model.n_neurons),
         )
 
-    def decays(self) -> np.ndarray:
-        """Return 1 for the parameters that weight decay acts on (w0, w1, coefficients), 0 for biases."""
+    def decays(self, vector: np.ndarray) -> np.ndarray:
+        """Return 1 for the parameters that weight decay acts on (w0, w1, coefficients), 0 for biases, [n_trained].
+
+        The output weights of neurons that are always on in `vector` [n_trained] are biases too: the energy (eV) and
+        the charge (e) of the element. Decay is in proportion to their size, hundreds of eV, and would outrun Adam,
+        which moves by the learning rate.
+        """
         mask = np.zeros(self.n_trained)
         mask[self.radial_slice] = mask[self.angular_slice] = 1.0
         for t in range(self.model.n_types):
             w0, _, w1 = self.network_slices(t)
-            mask[w0] = mask[w1] = 1.0
+            mask[w0] = 1.0
+            mask[w1] = np.tile(~self._always_on(vector, t), self.model.n_outputs)
         return mask
+
+    def _always_on(self, vector: np.ndarray, type_index: int) -> np.ndarray:
+        """Return which neurons of a type are saturated whatever the descriptor, [n_neurons]."""
+        w0, b0, _ = self.network_slices(type_index)
+        has_weights = vector[w0].reshape(self.model.n_neurons, -1).any(axis=1)
+        return ~has_weights & (np.abs(vector[b0]) >= abs(SATURATION))
 
     def split(self, vector: torch.Tensor, scalers: torch.Tensor) -> list[TypeParameters]:
         """Return the parts of every type, as differentiable views of the vector."""

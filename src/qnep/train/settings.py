@@ -200,7 +200,7 @@ class TrainingSettings:
     epochs, batch_size : passes over the data; structures per step, 0: chosen.
     learning_rate, final_learning_rate : Adam's, after warm-up and at the end of the cosine.
     warm_up_steps : with a linearly growing learning rate.
-    weight_decay : decoupled, of weights and coefficients.
+    weight_decay : decoupled, of weights and coefficients; not of biases, energies and charges of the elements.
     smoothness : of the start: the coefficient of the k-th radial function begins with a size of (1 + k)^-smoothness.
         0.5 suits a single material; 1 keeps a model of few and diverse structures from wiggling between them.
     initial_charges : e, of each element, to begin with; without Born charges in the data the fit hardly leaves the

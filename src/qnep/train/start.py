@@ -12,20 +12,18 @@ from qnep.train.batch import BatchBuilder
 from qnep.train.dataset import sample_frames
 from qnep.train.forward import Forward
 from qnep.train.frames import Frame
-from qnep.train.parameters import ParameterLayout
+from qnep.train.parameters import SATURATION, ParameterLayout
 
 if TYPE_CHECKING:
     from qnep.model import Model
 
 N_SAMPLE = 200  # structures whose descriptors are looked at
 FRAMES_AT_ONCE = 8
-SATURATION = (
-    -20.0
-)  # bias of a neuron that is always on: tanh(20) = 1 in single and double precision
 OUTPUT_SCALE = 0.1  # of the initial energies (eV) and charges (e)
 BIAS_SPREAD = 0.5
 WEIGHT_SCALE = 0.5  # spread of the argument of tanh over the data
-RIDGE = 1e-6  # keeps the energies of elements finite that always come in one ratio
+SMALLEST_RATIO = 1e-8
+"""Of singular values; below it elements come in one ratio but for rounding, and the data do not tell them apart."""
 
 
 def initial_parameters(
@@ -97,7 +95,11 @@ def _smooth_coefficients(
 
 
 def element_energies(frames: Sequence[Frame], n_types: int) -> np.ndarray:
-    """Return the energies of the elements that explain the total energies best, eV [n_types]."""
+    """Return the energies of the elements that explain the total energies best, eV [n_types].
+
+    Elements that always come in one ratio share their energy; an element without atoms has none. Every element counts
+    in units of its own frequency, so that rare ones are found as exactly as common ones.
+    """
     weights = np.array(
         [frame.weight * np.sqrt(frame.energy_weight) / frame.n_atoms for frame in frames]
     )
@@ -106,8 +108,10 @@ def element_energies(frames: Sequence[Frame], n_types: int) -> np.ndarray:
     )
     energies = np.array([frame.energy for frame in frames], dtype=float)
     matrix = counts * weights[:, None]
-    normal = matrix.T @ matrix + RIDGE * np.eye(n_types) * len(frames)
-    return np.linalg.solve(normal, matrix.T @ (energies * weights))
+    lengths = np.linalg.norm(matrix, axis=0)
+    lengths[lengths == 0] = 1.0
+    scaled = np.linalg.lstsq(matrix / lengths, energies * weights, rcond=SMALLEST_RATIO)[0]
+    return scaled / lengths
 
 
 def _descriptor_statistics(

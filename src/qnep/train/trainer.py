@@ -164,8 +164,10 @@ def train(settings: Settings, resume: bool = False, show_progress: bool = True) 
             seed = settings.training.seed + index
             start = _start(settings, model, data.training, seed)
             factors = _bootstrap_factors(settings, len(data.training), seed)
-            member = Member(settings, model, work, validation, start, folder, seed, fingerprint)
-            member.run(factors, resume, show_progress)
+            member = Member(
+                settings, model, work, validation, start, factors, folder, seed, fingerprint
+            )
+            member.run(resume, show_progress)
             write_report(settings, member, data, folder)
             members.append(member)
     finally:

@@ -168,6 +168,7 @@ class LocalWork:
         self.forward = Forward(self.layout, self._scalers())
         self.loss = Loss(plan.weights)
         self.store = BatchStore(builder, plan.frames, plan.groups, self.device, plan.budget)
+        self.groups = plan.groups
         self.n_batches = len(plan.groups)
         self.factors = torch.ones(len(plan.frames), dtype=self.dtype, device=self.device)
 
@@ -241,6 +242,7 @@ class ParallelWork:
 
     def __init__(self, plan: WorkPlan, n_processes: int) -> None:
         context = multiprocessing.get_context("spawn")
+        self.groups = plan.groups
         self.n_batches = len(plan.groups)
         self._numbers = [plan.numbers(rank, n_processes) for rank in range(n_processes)]
         self._connections: list[Connection] = []

@@ -18,7 +18,8 @@ class OnTheFly:
     Parameters
     ----------
     n_steps : length of the run.
-    retrain_after : labels after which the models are trained.
+    retrain_after : labels after which the models are trained; before that where they are uncertain about what is like
+        a label that waits, and at the end of the run.
     retrain_error : eV/Å, a true error above which they are trained at once.
     max_returns : times that the run may go back after an alarm without getting any further.
 
@@ -79,6 +80,8 @@ class OnTheFly:
         findings = [*look.findings, known]
         if not known.fires:
             learner.record("skip", "uncertain, but like what is labelled already", findings)
+            # What it is like may be waiting for a training, without which nothing here would ever become certain.
+            learner.state.policy["must_train"] = learner.n_untrained > 0
             return
         error = learner.label(look.observation)
         if error > self.retrain_error:

@@ -78,7 +78,9 @@ def _drive_by_reference(learner: Learner, n_steps: int) -> None:
 
 
 def finish(learner: Learner, why: str) -> None:
-    """End the run."""
+    """End the run, with models that have seen all its labels."""
+    if learner.n_untrained:
+        learner.train(f"{learner.n_untrained} new labels at the end")
     learner.state.is_done = True
     learner.record("done", why, [])
     learner.save()
