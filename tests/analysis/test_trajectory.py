@@ -466,7 +466,7 @@ def test_units_of_a_dump_that_names_none(tmp_path):
     named = write_text(tmp_path / "b.dump", timed_dump("real"))
     (_, last) = open_trajectory(named, units="metal")
     assert last.velocities.tolist() == [[2.0, 0.0, 0.0]]  # the file knows better
-    with pytest.raises(TrajectoryError, match="units must be one of real, metal, .*got nano"):
+    with pytest.raises(TrajectoryError, match=r"units must be one of real, metal, .*got nano"):
         open_trajectory(path, units="nano")
 
 
