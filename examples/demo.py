@@ -128,7 +128,7 @@ def run_dynamics(folder: Path, time_ps: float) -> None:
 
 def last_frame(path: Path, like: Atoms) -> Atoms:
     """Return a structure with the positions of a trajectory's last frame."""
-    *_, last = open_trajectory(path, timestep_fs=TIMESTEP_FS)
+    *_, last = open_trajectory(path, timestep_fs=TIMESTEP_FS, units="metal")
     atoms = like.copy()
     if not np.array_equal(atoms.numbers, last.numbers):
         raise RuntimeError(f"{path} has other atoms than the cell that was built")
@@ -175,7 +175,7 @@ def all_frames(folder: Path) -> Iterator[Frame]:
     start = index = 0
     for path in (folder / "md" / "trajectory.lammpstrj", folder / "deposition" / "trajectory.dump"):
         end = start
-        for frame in open_trajectory(path, timestep_fs=TIMESTEP_FS):
+        for frame in open_trajectory(path, timestep_fs=TIMESTEP_FS, units="metal"):
             end = start + frame.time
             yield replace(frame, index=index, time_fs=end)
             index += 1
@@ -263,7 +263,7 @@ def draw(folder: Path, atoms: Atoms, regions: Any) -> Path:
 
 def last_time(folder: Path) -> float:
     """Return the length of a deposition, ps."""
-    *_, last = open_trajectory(folder / "trajectory.dump", timestep_fs=TIMESTEP_FS)
+    *_, last = open_trajectory(folder / "trajectory.dump", timestep_fs=TIMESTEP_FS, units="metal")
     return last.time / 1000
 
 
