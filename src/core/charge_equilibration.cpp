@@ -167,7 +167,6 @@ public:
     void renumber(const std::vector<int> &old_index) {
         history_.clear();
         inverse_.renumber(old_index);
-        system_.n = static_cast<int>(old_index.size());  // so that the next solve() does not take it for another system
     }
     std::string describe() const { return reciprocal_ ? reciprocal_->describe() : "nothing computed yet"; }
 
