@@ -1,7 +1,8 @@
-"""Files that are whole whenever somebody looks at them, and files that only their writer can have made."""
+"""Files that are whole whenever somebody looks at them, that one process at a time writes, or only one user made."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import hmac
@@ -21,6 +22,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def take_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock of a file, made where it is absent; None if another one holds it.
+
+    The lock ends when the descriptor is closed, and so with the process.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def sign(content: bytes) -> bytes:

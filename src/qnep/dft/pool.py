@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -22,6 +21,7 @@ from ase.db import connect
 from ase.io import write
 
 from qnep.dft.label import Label, charge_info, labelled_atoms
+from qnep.files import take_lock
 from qnep.total_charge import KEYS as CHARGE_KEYS
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ class Pool:
 
     def __enter__(self) -> Pool:
         if self._lock is None:
-            self._lock = self._take_lock()
+            self._lock = take_lock(Path(f"{self.path}.lock"))
+            if self._lock is None:
+                raise PoolError(f"another run is writing {self.path}: wait for it or stop it")
             try:
                 if self._stamp != self._stamp_on_disk():
                     self._load_index()
@@ -90,15 +92,6 @@ class Pool:
         self._n_holders -= 1
         if self._n_holders == 0:
             self._release_lock()
-
-    def _take_lock(self) -> int:
-        lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise PoolError(f"another run is writing {self.path}: wait for it or stop it") from None
-        return lock
 
     def _release_lock(self) -> None:
         assert self._lock is not None

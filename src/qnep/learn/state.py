@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import weakref
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qnep.files import write_atomically
+from qnep.files import take_lock, write_atomically
 
 STATE_FILE = "state.json"
 DECISIONS_FILE = "decisions.jsonl"
@@ -43,16 +42,13 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR)
-        self.release = weakref.finalize(self, os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
+        descriptor = take_lock(folder / LOCK_FILE)
+        if descriptor is None:
             raise StateError(
                 f"another process works in {folder} (or a learner of this one, until its close()): "
                 "wait for its end or stop it"
-            ) from None
+            )
+        self.release = weakref.finalize(self, os.close, descriptor)
 
     @property
     def is_held(self) -> bool:
