@@ -53,8 +53,7 @@ void ComputeQNEPAtom::init() {
         const bool needs_charges = quantity == Quantity::potential || quantity == Quantity::born;
         if (needs_charges && !pair_->drives_charges()) {
             error->all(FLERR, "compute qnep/atom potential and born: wanted a qNEP model to drive the run (the first "
-                              "of pair_coeff), got one "
-                              "without charges");
+                              "of pair_coeff), got one without charges");
         }
     }
 }
