@@ -18,6 +18,8 @@ import shlex
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ase.io import read
 from bench_lammps import SHARED, SODIUM_SHAPE, Case, loop_time, sodium_case
@@ -29,7 +31,12 @@ from qnep.model import Model
 SIZES = "1000 27000 250000 1000000"
 ONE_GPU = "-k on g 1 -sf kk -pk kokkos newton on neigh half"
 N_STEPS = 20
-
+TIME_LIMIT = 240  # s, of one run of LAMMPS
+LARGEST_BLOCK = 40_000  # atoms of a data file, which ASE writes in two seconds; LAMMPS repeats it
+HEAD = (
+    *("model", "precision", "atoms", "atom-steps/s", "steps/s", "device memory, bytes/atom"),
+    "Tflop/s, counted",
+)
 
 STAGES = ("Neighbor blocks", "Descriptors", "Charges", "K-space", "Forces", "Comm")
 
@@ -62,11 +69,26 @@ def memory_in_use() -> int:
     return int(words[0]) * 2**20 if words else 0
 
 
-def run(case: Case, style: str, n_steps: int) -> str:
+@dataclass
+class Crystal:
+    """A case that LAMMPS repeats along each axis."""
+
+    name: str
+    case: Case
+    repeats: int
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.case.atoms) * self.repeats**3
+
+
+def run(crystal: Crystal, style: str, n_steps: int) -> str:
     """What LAMMPS printed; the first steps, in which memory is reserved, are not in the last run."""
+    case = crystal.case
     options = shlex.split(os.environ.get("QNEP_KOKKOS_OPTIONS", ONE_GPU))
     (case.folder / "in.bench").write_text(
         "units metal\natom_style charge\nread_data system.data\n"
+        f"replicate {crystal.repeats} {crystal.repeats} {crystal.repeats}\n"
         f"pair_style {style} timing yes\npair_coeff * * {case.model} {case.elements}\n"
         "neighbor 1.0 bin\nneigh_modify every 1 delay 0 check yes\n"
         f"timestep 1e-6\nfix move all nve\nthermo {n_steps}\nrun 3\nrun {n_steps}\n"
@@ -78,9 +100,10 @@ def run(case: Case, style: str, n_steps: int) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=TIME_LIMIT,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{case.name}: {done.stdout[-2000:]}")
+        raise RuntimeError(f"status {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
 
 
@@ -111,40 +134,55 @@ def operations_per_atom(model: Model, density: float) -> float:
     return 2.0 * (pairs + network)
 
 
-def telluride_case(n_atoms: int) -> Case | None:
+def block_and_repeats(n_atoms: int) -> tuple[int, int]:
+    """Atoms of a block that can be written quickly, and how often it is repeated along each axis to have so many."""
+    fewest = max(1, math.ceil((n_atoms / LARGEST_BLOCK) ** (1 / 3) - 1e-9))
+    for repeats in range(fewest, 2 * fewest + 1):
+        if n_atoms % repeats**3 == 0:
+            return n_atoms // repeats**3, repeats
+    return round(n_atoms / fewest**3), fewest
+
+
+def telluride_crystal(n_atoms: int) -> Crystal | None:
     """Lead telluride by GPUMD's example of a model with charges, where the reference data are."""
     model = SHARED / "qnep_train" / "nep.txt"
     if not model.exists():
         return None
     frame = read(SHARED / "gpumd_static_qnep" / "model.xyz")
-    times = max(1, round((n_atoms / len(frame)) ** (1 / 3)))
-    return Case(f"PbTe, {n_atoms:,} atoms", frame.repeat(times), "Te Pb", "", model)
+    repeats = max(1, round((n_atoms / len(frame)) ** (1 / 3)))
+    return Crystal("qNEP, PbTe", Case("PbTe", frame, "Te Pb", "", model), repeats)
 
 
-def cases(n_atoms: int) -> list[tuple[str, Case]]:
+def crystals(n_atoms: int) -> Iterator[Crystal]:
     """Systems of about that size."""
-    found = []
+    block, repeats = block_and_repeats(n_atoms)
     for charge_mode, name in ((2, "qNEP, Na shape"), (0, "NEP, Na shape")):
-        case = sodium_case(n_atoms)
+        case = sodium_case(block)
         assert case.model is not None
         random_model("Na C O H", charge_mode=charge_mode, seed=2, **SODIUM_SHAPE).write(
             str(case.model)
         )
-        found.append((name, case))
-    telluride = telluride_case(n_atoms)
-    return found if telluride is None else [*found, ("qNEP, PbTe", telluride)]
+        yield Crystal(name, case, repeats)
+    telluride = telluride_crystal(n_atoms)
+    if telluride is not None:
+        yield telluride
 
 
-def measure_case(name: str, case: Case, precision: str) -> tuple:
-    """A row of the table."""
-    with MemoryWatch() as watch:
-        screen = run(case, f"qnep precision {precision}", N_STEPS)
-    n_atoms = len(case.atoms)
+def measure_crystal(crystal: Crystal, precision: str) -> tuple:
+    """A row of the table; of one that failed the reason."""
+    n_atoms, case = crystal.n_atoms, crystal.case
+    try:
+        with MemoryWatch() as watch:
+            screen = run(crystal, f"qnep precision {precision}", N_STEPS)
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as failure:
+        reason = " ".join(str(failure).split())[-300:].replace("|", "/")
+        return (crystal.name, precision, n_atoms, *["-"] * (len(HEAD) - 3), f"FAILED: {reason}")
     seconds = loop_time(screen) / N_STEPS
-    operations = operations_per_atom(Model.read(str(case.model)), n_atoms / case.atoms.get_volume())
+    density = len(case.atoms) / case.atoms.get_volume()
+    operations = operations_per_atom(Model.read(str(case.model)), density)
     memory = (watch.most - watch.before) / n_atoms
     return (
-        *(name, precision, n_atoms, n_atoms / seconds, 1.0 / seconds),
+        *(crystal.name, precision, n_atoms, n_atoms / seconds, 1.0 / seconds),
         memory if watch.most > watch.before else "not seen",
         *(operations * n_atoms / seconds * 1e-12, shares(screen)),
     )
@@ -159,17 +197,16 @@ def describe_device() -> str:
 
 
 def measure() -> str:
-    """Rates of qNEP and plain NEP in both precisions."""
+    """Rates of qNEP and plain NEP in both precisions; each row is printed when it is known."""
     if not os.environ.get("QNEP_KOKKOS_LAMMPS"):
         return "Not measured: no LAMMPS with KOKKOS was given (`QNEP_KOKKOS_LAMMPS`). No figure is guessed."
-    rows = [
-        measure_case(name, case, precision)
-        for size in os.environ.get("QNEP_BENCH_SIZES", SIZES).split()
-        for name, case in cases(int(size))
-        for precision in ("double", "mixed")
-    ]
-    head = ("model", "precision", "atoms", "atom-steps/s", "steps/s", "device memory, bytes/atom")
-    head += ("Tflop/s, counted", f"% of the style: {' / '.join(STAGES)}")
+    head = (*HEAD, f"% of the style: {' / '.join(STAGES)}")
+    rows = []
+    for size in os.environ.get("QNEP_BENCH_SIZES", SIZES).split():
+        for crystal in crystals(int(size)):
+            for precision in ("double", "mixed"):
+                rows.append(measure_crystal(crystal, precision))
+                print(table(head, rows[-1:]).splitlines()[-1], flush=True)
     options = os.environ.get("QNEP_KOKKOS_OPTIONS", ONE_GPU)
     return f"`{options}`; {describe_device()}\n\n" + table(head, rows)
 

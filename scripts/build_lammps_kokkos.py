@@ -377,6 +377,14 @@ def find_cufft(arguments: argparse.Namespace, log: Path) -> tuple[Path, Path] | 
     return None
 
 
+def headers_of_cufft(source: Path, target: Path) -> Path:
+    """A folder with the headers of cuFFT alone: beside them may lie those of another CUDA than the compiler's."""
+    target.mkdir(exist_ok=True)
+    for header in [*source.glob("cufft*.h"), *source.glob("cudalibxt.h")]:
+        shutil.copy(header, target)
+    return target
+
+
 def build_kokkos(arguments: argparse.Namespace, folder: Path) -> None:
     """Compile Kokkos, unless an installed one is given, and lay out the sources of LAMMPS."""
     log = folder / "build.log"
@@ -417,7 +425,7 @@ def build_lammps(arguments: argparse.Namespace, folder: Path, kokkos: Path) -> N
         options += ["-DBUILD_OMP=OFF", f"-DFFT_KOKKOS={'KISS' if cufft is None else 'CUFFT'}"]
         if cufft is not None:
             options.append(f"-DCUDA_cufft_LIBRARY={cufft[0]}")
-            flags = f"-I{cufft[1]}"
+            flags = f"-I{headers_of_cufft(cufft[1], folder / 'cufft')}"
     options += compiler_options(arguments, folder, kokkos / "bin" / "nvcc_wrapper", flags)
     options += ["-DBUILD_MPI=ON", "-DEXTERNAL_KOKKOS=ON", "-DFFT=KISS"]
     options += [f"-DPKG_{package}=ON" for package in ("KOKKOS", "PLUGIN", "KSPACE")]
@@ -447,24 +455,27 @@ def build_plugin(arguments: argparse.Namespace, folder: Path, kokkos: Path) -> N
     started = time.time()
     run(["ninja", f"-j{arguments.jobs}", "-C", str(build_folder)], folder, log)
     if arguments.backend == "cuda":
-        check_registers(log)
+        check_registers(log, arguments.allow_spills)
     # Sources that change during the build count as newer than it.
     stamp = build_folder / "built"
     stamp.touch()
     os.utime(stamp, (started, started))
 
 
-def check_registers(log: Path) -> None:
-    """Stop if a kernel that was compiled now keeps numbers in memory because it has too few registers."""
+def check_registers(log: Path, allows_spills: bool) -> None:
+    """Stop, or say so, if a kernel that was compiled now keeps numbers in memory because it has too few registers."""
     text = log.read_text(errors="replace")
     kernels = re.findall(
         r"Compiling entry function '(\w+)'.*\n.*\n.*?(\d+) bytes spill stores.*\n.*Used (\d+) registers",
         text,
     )
     spilling = [f"{name}: {stores} bytes" for name, stores, _ in kernels if stores != "0"]
+    said = "registers are spilled by\n" + "\n".join(spilling)
+    if spilling and not allows_spills:
+        raise BuildError(said)
     if spilling:
-        raise BuildError("registers are spilled by\n" + "\n".join(spilling))
-    if kernels:
+        print(f"warning: {said}")
+    elif kernels:
         most = max(int(registers) for _, _, registers in kernels)
         print(f"{len(kernels)} kernels compiled, none spills, at most {most} registers")
 
@@ -533,6 +544,11 @@ def parse_arguments() -> argparse.Namespace:
         help="folder with lib/ and include/ of cuFFT, where the CUDA toolkit has none",
     )
     parser.add_argument("--only-plugin", action="store_true", help="do not compile LAMMPS")
+    parser.add_argument(
+        "--allow-spills",
+        action="store_true",
+        help="for CUDA: kernels that spill registers, which are slow and right, are no error",
+    )
     parser.add_argument("--find", action="store_true", help="do not build, only look in the cache")
     return parser.parse_args()
 

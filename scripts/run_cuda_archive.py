@@ -3,8 +3,9 @@
 
 `python3 run.py` does all for the NVIDIA GPU of this machine; `python3 run.py --backend openmp` the same on the
 processor. Needs nvcc (not for openmp), a C++17 compiler, and Python with pip 22.3 or newer. Everything is written
-below the folder of this file, and what is to be kept into the folder --output: logs, results of the tests, figures, and
-summary.txt with the outcome and the time of each step.
+below the folder of this file, and what is to be kept into the folder --output: summary.txt with the outcome and the
+time of each step, gpu-results.md with the figures, and results.tar with the logs and the results of the tests. The logs
+of a step lie beside it until the step is over, so that they are there if it is killed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import shutil
 import site
 import subprocess
 import sys
+import tarfile
 import time
+import traceback
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +35,9 @@ OPTIONS = {
 HOST_TESTS = "routes committee dynamics heat_flux conp electric grade".split()  # noqa: SIM905
 STEPS = ["build", "test", "sanitize", "benchmark"]
 SANITIZERS = ["memcheck", "racecheck", "synccheck"]
+KEPT_AS_FILES = ("summary.txt", "gpu-results.md", "results.tar")
+# Takes nearly all memory of the device, so no other test may run at that time.
+ALONE = "tests/kokkos/test_errors.py::test_too_little_memory"
 SANITIZED = """
 import sys
 from pathlib import Path
@@ -81,9 +88,10 @@ class Runner:
                 self.variables["CUDA_ROOT"] = str(nvcc.parents[1])
 
     def run(self, name: str, command: list[str], folder: Path = QNEP) -> str:
-        """What a program said; raises StepError if it failed."""
+        """What a program said, which goes to the end of NAME.log as well; raises StepError if it failed."""
         log = self.output / f"{name}.log"
-        with log.open("w") as stream:
+        with log.open("ab") as stream:
+            begin = stream.tell()
             status = subprocess.run(
                 command,
                 cwd=folder,
@@ -93,7 +101,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 check=False,
             ).returncode
-        text = log.read_text(errors="replace")
+        text = log.read_bytes()[begin:].decode(errors="replace")
         if status != 0:
             raise StepError(f"{name}: status {status}\n" + "\n".join(text.splitlines()[-15:]))
         return text
@@ -101,6 +109,18 @@ class Runner:
     def python(self, name: str, *arguments: str) -> str:
         """The same for the Python of the environment."""
         return self.run(name, [str(ENVIRONMENT / "bin" / "python"), *arguments])
+
+    def pack(self, step: str) -> None:
+        """Put the files of a step into one, because few files are easier to carry home."""
+        folder = time.strftime(f"%Y%m%d-%H%M%S-{step}")
+        try:
+            with tarfile.open(self.output / "results.tar", "a") as tar:
+                for path in sorted(self.output.iterdir()):
+                    if path.is_file() and path.name not in KEPT_AS_FILES:
+                        tar.add(path, f"{folder}/{path.name}")
+                        path.unlink()
+        except (OSError, tarfile.TarError) as failure:  # then they stay as they are
+            print(f"results.tar: {failure}", file=sys.stderr, flush=True)
 
 
 def make_environment(runner: Runner) -> None:
@@ -114,7 +134,7 @@ def make_environment(runner: Runner) -> None:
     (packages / "machine.pth").write_text("".join(f"{path}\n" for path in site.getsitepackages()))
     wheels = map(str, sorted((HERE / "wheels").glob("*.whl")))
     runner.run(
-        "packages",
+        "environment",
         [*pip(), "install", "--no-index", "--no-deps", "--ignore-installed", *wheels],
         HERE,
     )
@@ -127,20 +147,17 @@ def pip() -> list[str]:
 
 
 def build_package(runner: Runner) -> None:
-    """The Python package of qnep, unless its wheel came with the others."""
-    if list((HERE / "wheels").glob("qnep-*.whl")):
+    """The Python package of qnep, unless its wheel came with the others or it is installed."""
+    stamp, folder = ENVIRONMENT / "installed-qnep", HERE / "own-wheel"
+    if stamp.exists() or list((HERE / "wheels").glob("qnep-*.whl")):
         return
     command = [*pip(), "wheel", "--no-index", "--no-deps", "--no-build-isolation"]
-    command += [
-        "-C",
-        "cmake.define.QNEP_LAMMPS_PLUGIN=OFF",
-        "--wheel-dir",
-        str(HERE / "wheels"),
-        ".",
-    ]
+    command += ["-C", "cmake.define.QNEP_LAMMPS_PLUGIN=OFF", "--wheel-dir", str(folder), "."]
     runner.run("package", command)
-    (wheel,) = (HERE / "wheels").glob("qnep-*.whl")
-    runner.run("package-install", [*pip(), "install", "--no-index", "--no-deps", str(wheel)])
+    (wheel,) = folder.glob("qnep-*.whl")
+    options = ["--no-index", "--no-deps", "--force-reinstall"]
+    runner.run("package", [*pip(), "install", *options, str(wheel)])
+    stamp.touch()
 
 
 def architecture() -> str:
@@ -170,7 +187,7 @@ def build_lammps(runner: Runner) -> None:
     command += ["--lammps-source", str(HERE / "lammps"), "--kokkos-source", str(HERE / "kokkos")]
     command += ["--mpicxx", str(ENVIRONMENT / "bin" / "mpicxx")]
     if arguments.backend == "cuda":
-        command += ["--arch", arguments.arch or architecture(), *cufft_option()]
+        command += ["--arch", arguments.arch or architecture(), *cufft_option(), "--allow-spills"]
     parts = re.findall(r"^\w+=\S+$", runner.python("build", *command), re.MULTILINE)
     (HERE / "parts.txt").write_text("\n".join(parts) + "\n")
 
@@ -202,50 +219,76 @@ def test(runner: Runner) -> str:
     """The tests of the Kokkos style, and those of the host style with it in its place."""
     use_build(runner)
     runner.variables["PYTHONPATH"] = "tests/kokkos"
-    common = ["-m", "pytest", "-n", str(runner.arguments.workers)]
-    common += ["-p", "no:cacheprovider", *runner.arguments.pytest]
-    said, failures = [], []
-    for name, what in (
-        ("tests-kokkos", ["-m", "long or not long", "tests/kokkos"]),
-        (
-            "tests-host-style",
-            [
-                *("-p", "host_tests_with_kokkos"),
-                *(f"tests/lammps/test_{part}.py" for part in HOST_TESTS),
-            ],
-        ),
-    ):
+    workers = ["-n", str(runner.arguments.workers)]
+    host_tests = [f"tests/lammps/test_{part}.py" for part in HOST_TESTS]
+    calls = {
+        "tests-kokkos": [*workers, "-m", "long or not long", "tests/kokkos", "--deselect", ALONE],
+        "tests-host-style": [*workers, "-p", "host_tests_with_kokkos", *host_tests],
+        "tests-memory": [ALONE],
+    }
+
+    def call(name: str) -> str:
+        options = ["-v", "-p", "no:cacheprovider", f"--junitxml={runner.output / name}.xml"]
+        options += runner.arguments.pytest
+        said = runner.python(name, "-m", "pytest", *options, *calls[name])
+        return last_line(said).strip("= ")
+
+    return try_all(calls, call)
+
+
+def last_line(text: str) -> str:
+    """Of what a program said."""
+    return (text.splitlines() or ["nothing said"])[-1]
+
+
+def try_all(names: Iterable[str], action: Callable[[str], str]) -> str:
+    """The outcomes of all; raises StepError with them if one failed, after the others were tried."""
+    said, has_failed = [], False
+    for name in names:
         try:
-            report = f"--junitxml={runner.output / name}.xml"
-            said.append(runner.python(name, *common, report, *what).splitlines()[-1].strip("= "))
+            said.append(f"{name}: {action(name)}")
         except StepError as failure:
-            failures.append(str(failure))
-    if failures:
-        raise StepError("\n".join(failures))
+            has_failed = True
+            said.append(str(failure))
+    if has_failed:
+        raise StepError("\n".join(said))
     return "; ".join(said)
+
+
+def find_sanitizer(runner: Runner) -> str | None:
+    """compute-sanitizer, of the path or of the toolkit."""
+    nvcc, root = shutil.which("nvcc"), runner.variables.get("CUDA_ROOT")
+    if nvcc is not None:
+        root = str(Path(nvcc).resolve().parents[1])
+    folders = [None, *([f"{root}/bin", f"{root}/compute-sanitizer"] if root else [])]
+    found = (shutil.which("compute-sanitizer", path=folder) for folder in folders)
+    return next((program for program in found if program is not None), None)
 
 
 def sanitize(runner: Runner) -> str:
     """NVIDIA's checkers of memory and races, where they are."""
     use_build(runner)
-    checker = shutil.which("compute-sanitizer")
+    checker = find_sanitizer(runner)
     if runner.arguments.backend != "cuda" or checker is None:
         return "left out: no compute-sanitizer for this backend or on this machine"
     folder = HERE / "sanitize"
     folder.mkdir(exist_ok=True)
     runner.variables["PYTHONPATH"] = str(QNEP / "tests" / "kokkos")
-    runner.python("sanitize-inputs", "-c", SANITIZED, str(folder))
+    runner.python("sanitize", "-c", SANITIZED, str(folder))
     lammps = [runner.variables["QNEP_KOKKOS_LAMMPS"], *OPTIONS["cuda"].split()]
     runner.variables["LAMMPS_PLUGIN_PATH"] = runner.variables["QNEP_KOKKOS_PLUGIN"]
-    said = []
-    for precision in ("double", "mixed"):
+
+    def check(name: str) -> str:
+        tool, precision = name.split()
         (folder / "in.check").write_text(SANITIZED_INPUT.format(precision=precision))
-        for tool in SANITIZERS:
-            command = [checker, "--tool", tool, "--error-exitcode", "9", *lammps]
-            command += ["-in", "in.check", "-log", "none"]
-            screen = runner.run(f"{tool}-{precision}", command, folder)
-            said.append(re.findall(r"^=+ (.*SUMMARY.*)$", screen, re.MULTILINE)[-1])
-    return "; ".join(said)
+        command = [checker, "--tool", tool, "--error-exitcode", "9", *lammps]
+        command += ["-in", "in.check", "-log", "none"]
+        screen = runner.run("sanitize", command, folder)
+        summaries = re.findall(r"^=+ (.*SUMMARY.*)$", screen, re.MULTILINE)
+        return summaries[-1] if summaries else f"ended well, without a summary: {last_line(screen)}"
+
+    checks = [f"{tool} {precision}" for precision in ("double", "mixed") for tool in SANITIZERS]
+    return try_all(checks, check)
 
 
 def benchmark(runner: Runner) -> str:
@@ -256,6 +299,8 @@ def benchmark(runner: Runner) -> str:
     text = (QNEP / "benchmarks" / "RESULTS.md").read_text()
     section = text.partition("<!-- begin gpu -->")[2].partition("<!-- end gpu -->")[0]
     (runner.output / "gpu-results.md").write_text(section)
+    if "FAILED" in section:
+        raise StepError(section.strip())
     return section.strip()
 
 
@@ -272,7 +317,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--sizes", default="1000 27000 250000 1000000", help="of the benchmark")
     parser.add_argument(
-        "--output", type=Path, default=Path(os.environ.get("OUT") or HERE / "results")
+        "--output",
+        type=lambda text: Path(text).resolve(),  # the programs run in other folders
+        default=Path(os.environ.get("OUT") or HERE / "results").resolve(),
     )
     parser.add_argument("--pytest", nargs=argparse.REMAINDER, default=[], help="options of pytest")
     return parser.parse_args()
@@ -297,9 +344,13 @@ def main() -> int:
             except StepError as failure:
                 has_failed = True
                 outcome = f"FAILED: {failure}"
+            except Exception:  # what nobody thought of must not cost the other steps
+                has_failed = True
+                outcome = f"FAILED: {traceback.format_exc()}"
             line = f"{step} ({arguments.backend}), {time.time() - started:.0f} s, {outcome}"
             print(line, flush=True)
             print(line, file=summary, flush=True)
+            runner.pack(step)
     return int(has_failed)
 
 

@@ -42,6 +42,10 @@ int ComputeQNEPAtom::width(Quantity quantity) {
 }
 
 void ComputeQNEPAtom::init() {
+    find_pair();
+}
+
+void ComputeQNEPAtom::find_pair() {
     pair_ = find_pair_qnep(lmp, "compute qnep/atom");
     for (const Quantity quantity : quantities_) {
         if (quantity == Quantity::deviation && pair_->n_models() < 2) {
@@ -78,8 +82,10 @@ double *ComputeQNEPAtom::row(int i) {
 
 void ComputeQNEPAtom::compute_peratom() {
     invoked_peratom = update->ntimestep;
+    find_pair();  // write_dump calls no init()
     if (!pair_->is_evaluated()) {
-        error->all(FLERR, "compute qnep/atom: wanted after a force evaluation (run 0), got none yet");
+        error->all(FLERR, "compute qnep/atom: wanted a force evaluation of the atoms as they are now, got none: run 0 "
+                          "first");
     }
     allocate();
     int column = 0;

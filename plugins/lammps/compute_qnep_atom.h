@@ -20,12 +20,13 @@ public:
 private:
     enum class Quantity { potential, born, deviation, grade };
     static int width(Quantity quantity);
+    void find_pair();
     void allocate();
     double *row(int i);
     const std::vector<double> &values_of(Quantity quantity);
     void fill(Quantity quantity, int first_column);
 
-    PairQNEP *pair_ = nullptr;
+    PairQNEP *pair_ = nullptr;  // as find_pair() found it; a pair_style command makes another one
     std::vector<Quantity> quantities_;
     int n_columns_ = 0;
     int n_allocated_ = 0;

@@ -1,6 +1,7 @@
 #include "pair_qnep.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <numeric>
@@ -13,6 +14,7 @@
 #include "error.h"
 #include "exceptions.h"
 #include "force.h"
+#include "group.h"
 #include "memory.h"
 #include "neigh_list.h"
 #include "neighbor.h"
@@ -110,6 +112,11 @@ void PairQNEP::forget_models() {
     neighbors_.clear();
     active_set_.reset();
     is_evaluated_ = false;
+    for (SummaryFile *file : {deviation_file_.get(), grade_file_.get()}) {
+        if (file != nullptr) {
+            file->forget_last_row();
+        }
+    }
     for (int i = 1; allocated && i <= atom->ntypes; ++i) {
         std::fill_n(setflag[i], atom->ntypes + 1, 0);
     }
@@ -214,10 +221,12 @@ void PairQNEP::init_style() {
         check_charges_possible();
     }
     check_special_bonds();
+    check_exclusions();
     neighbor->add_request(this, NeighConst::REQ_FULL);
     for (const auto &model : models_) {
         model->init();
     }
+    is_evaluated_ = false;
     n_list_builds_ = -1;
     deviation_step_ = grade_step_ = -1;
     timer_.reset();
@@ -294,6 +303,42 @@ bool PairQNEP::holds_any_of(std::vector<tagint> &atoms, const std::vector<tagint
     return found != 0;
 }
 
+/// What `neigh_modify exclude` and `include` leave out is not in the neighbour list either. A group without atoms of
+/// the model does no harm: fix gcmc has one.
+void PairQNEP::check_exclusions() const {
+    bool misses_neighbors = false;
+    for (int k = 0; k < neighbor->nex_type; ++k) {
+        misses_neighbors |= map[neighbor->ex1_type[k]] >= 0 && map[neighbor->ex2_type[k]] >= 0;
+    }
+    // By group, because LAMMPS sets the bits of the lists later.
+    const auto holds_model_atoms = [&](int of_group) { return has_model_atoms(group->bitmask[of_group], true); };
+    for (int k = 0; k < neighbor->nex_group; ++k) {
+        misses_neighbors |= holds_model_atoms(neighbor->ex1_group[k]) && holds_model_atoms(neighbor->ex2_group[k]);
+    }
+    for (int k = 0; k < neighbor->nex_mol; ++k) {
+        misses_neighbors |= holds_model_atoms(neighbor->ex_mol_group[k]);
+    }
+    const bool has_include = neighbor->includegroup != 0;
+    misses_neighbors |= has_include && has_model_atoms(group->bitmask[neighbor->includegroup], false);
+    if (misses_neighbors) {
+        error->all(FLERR,
+                   "pair_style qnep: wanted all neighbours of the atoms of the model, because a many-body model needs "
+                   "them, got neigh_modify {}: to freeze atoms leave them out of the fix that integrates, or set "
+                   "their forces to zero by fix setforce",
+                   has_include ? "include" : "exclude");
+    }
+}
+
+/// Whether any rank has atoms of the model inside or outside a group.
+bool PairQNEP::has_model_atoms(int group_bit, bool inside) const {
+    int found = 0;
+    for (int i = 0; i < atom->nlocal && found == 0; ++i) {
+        found = map[atom->type[i]] >= 0 && ((atom->mask[i] & group_bit) != 0) == inside;
+    }
+    MPI_Allreduce(MPI_IN_PLACE, &found, 1, MPI_INT, MPI_MAX, world);
+    return found != 0;
+}
+
 double PairQNEP::init_one(int i, int j) {
     if (setflag[i][j] == 0) {
         error->all(FLERR, "pair_style qnep: wanted one pair_coeff * * command, got none for types {} and {}", i, j);
@@ -309,6 +354,10 @@ void *PairQNEP::extract(const char *name, int &dim) {
     return is_asked ? &cutoff_ : nullptr;
 }
 
+const tagint *PairQNEP::ids() {
+    return atom->tag;
+}
+
 /// Turns exceptions of the core into LAMMPS errors, so that none crosses MPI; LAMMPS's own pass.
 void PairQNEP::without_exceptions(const std::function<void()> &action) {
     try {
@@ -316,8 +365,9 @@ void PairQNEP::without_exceptions(const std::function<void()> &action) {
     } catch (const LAMMPSException &) {
         throw;
     } catch (const qnep::CoincidentAtoms &failure) {
-        error->one(FLERR, "pair_style qnep: atoms with ids {} and {} are at the same place", atom->tag[failure.first],
-                   atom->tag[failure.second]);
+        const tagint *const id = ids();
+        error->one(FLERR, "pair_style qnep: atoms with ids {} and {} are at the same place", id[failure.first],
+                   id[failure.second]);
     } catch (const std::exception &failure) {
         error->one(FLERR, "pair_style qnep: {}", failure.what());
     }
@@ -349,13 +399,54 @@ void PairQNEP::compute(int eflag, int vflag) {
         timer_.lap(Stage::neighbors);
         models_.front()->evaluate(wanted, timer_);
     });
-    is_evaluated_ = true;
-    deviation_step_ = grade_step_ = -1;
+    mark_evaluated();
+    const double *const first = atom->nlocal > 0 ? &atom->x[0][0] : nullptr;
+    evaluated_positions_.assign(first, first + 3 * static_cast<std::size_t>(atom->nlocal));
     store_charges();
     add_forces();
     add_energies();
     add_virials();
     write_summaries(models_.front()->neighbors().types());
+}
+
+void PairQNEP::mark_evaluated() {
+    is_evaluated_ = true;
+    deviation_step_ = grade_step_ = -1;
+    n_builds_evaluated_ = neighbor->ncalls;
+    n_evaluated_ = {atom->nlocal, atom->nghost};
+}
+
+bool PairQNEP::is_evaluated() {
+    constexpr int no_run = 0;
+    int is_of_now = is_evaluated_ && n_builds_evaluated_ == neighbor->ncalls &&
+                    n_evaluated_ == std::array<int, 2>{atom->nlocal, atom->nghost} &&
+                    (update->whichflag != no_run || has_evaluated_positions());
+    MPI_Allreduce(MPI_IN_PLACE, &is_of_now, 1, MPI_INT, MPI_MIN, world);
+    return is_of_now != 0;
+}
+
+bool PairQNEP::has_evaluated_positions() const {
+    const double *const first = atom->nlocal > 0 ? &atom->x[0][0] : nullptr;
+    return neighbors_.front()->has_types_of(*atom) &&
+           std::equal(evaluated_positions_.begin(), evaluated_positions_.end(), first);
+}
+
+/// Where the atoms are, in a few numbers that depend neither on their order nor on the images that are stored.
+SummaryFile::Place PairQNEP::place() const {
+    constexpr double golden_ratio = 1.618033988749895;  // weights that hardly repeat, so that exchanged atoms are seen
+    SummaryFile::Place place{};
+    for (int i = 0; i < atom->nlocal; ++i) {
+        const double weight = std::fmod(golden_ratio * static_cast<double>(atom->tag[i]), 1.0) - 0.5;
+        double position[3];
+        domain->unmap(atom->x[i], atom->image[i], position);
+        for (int d = 0; d < 3; ++d) {
+            place[d] += weight * position[d];
+        }
+    }
+    MPI_Allreduce(MPI_IN_PLACE, place.data(), 3, MPI_DOUBLE, MPI_SUM, world);
+    MPI_Bcast(place.data(), 3, MPI_DOUBLE, 0, world);  // the same bits, so that all ranks decide alike
+    std::copy_n(domain->h, 6, place.begin() + 3);
+    return place;
 }
 
 bool PairQNEP::is_summary_step() const {
@@ -365,10 +456,10 @@ bool PairQNEP::is_summary_step() const {
 
 void PairQNEP::write_summaries(const std::vector<int> &elements) {
     if (deviation_file_ && update->ntimestep % settings_.deviation_interval == 0) {
-        deviation_file_->write(update->ntimestep, deviations(), elements);
+        deviation_file_->write(update->ntimestep, place(), deviations(), elements);
     }
     if (grade_file_ && update->ntimestep % settings_.grade_interval == 0) {
-        grade_file_->write(update->ntimestep, grades(), elements);
+        grade_file_->write(update->ntimestep, place(), grades(), elements);
     }
 }
 

@@ -1,6 +1,7 @@
 // pair_style qnep: neuroevolution potentials with and without charges (NEP, qNEP).
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -35,8 +36,11 @@ public:
     int pack_reverse_comm(int n, int first, double *buffer) override;
     void unpack_reverse_comm(int n, int *atoms, double *buffer) override;
 
-    bool is_evaluated() const { return is_evaluated_; }
-    /// Of the model that drives the run, from the last evaluation, which there must be; [n_owned], V.
+    /// Whether there was an evaluation, and of the atoms and the neighbour list of now; between two runs, when commands
+    /// can put atoms in the place of others, of their positions and types as well. Called by all ranks.
+    bool is_evaluated();
+    // What follows needs an evaluation of the atoms of now: see is_evaluated().
+    /// Of the model that drives the run; [n_owned], V.
     virtual const std::vector<double> &potentials();
     bool drives_charges() const;  // whether the model that drives the run has charges
     bool has_charges() const;     // whether any of the models has
@@ -59,7 +63,6 @@ protected:
     std::vector<std::shared_ptr<TypedNeighbors>> neighbors_;  // one per order of elements
     double cutoff_ = 0.0;                                     // largest of all models, Å
     double energy_unit_ = 1.0;
-    bool is_evaluated_ = false;
     StageTimer timer_;
     std::vector<double> deviations_;  // [n_owned]
     bigint deviation_step_ = -1;
@@ -70,6 +73,11 @@ protected:
     double *ghost_values_ = nullptr;    // what forward and reverse communication work on
 
     void without_exceptions(const std::function<void()> &action);
+    /// After each evaluation.
+    void mark_evaluated();
+    /// Whether the owned atoms stand where the last evaluation saw them, with the same elements.
+    virtual bool has_evaluated_positions() const;
+    virtual const tagint *ids();  // of owned atoms and ghosts
     /// Adds the ghosts' rows to their owners'; values: [n_total][width].
     void sum_back_from_ghosts(double *values, int width);
     /// Lines of this step in the files of deviations and grades; elements: [n_owned] of the model that drives the run.
@@ -83,7 +91,10 @@ private:
     std::shared_ptr<TypedNeighbors> neighbors_for(const qnep::Model &model, const std::string &file);
     void check_charges_possible();
     void check_special_bonds();
+    void check_exclusions() const;
+    bool has_model_atoms(int group_bit, bool inside) const;
     bool holds_any_of(std::vector<tagint> &atoms, const std::vector<tagint> &partners) const;
+    SummaryFile::Place place() const;
     void update_neighbors();
     void share_with_ghosts(double *values);
     void read_active_set();
@@ -94,6 +105,11 @@ private:
 
     std::unique_ptr<SummaryFile> deviation_file_, grade_file_;
     bigint n_list_builds_ = -1;  // of LAMMPS, when the neighbours were last taken over
+    // The last evaluation: builds of LAMMPS's lists before it, owned atoms and ghosts.
+    bool is_evaluated_ = false;
+    bigint n_builds_evaluated_ = -1;
+    std::array<int, 2> n_evaluated_{};
+    std::vector<double> evaluated_positions_;  // [n_owned][3]; of the host style alone
     int ghost_width_ = 1;
 };
 

@@ -1,6 +1,7 @@
 #include "summary_file.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -33,11 +34,22 @@ void SummaryFile::open() {
     }
 }
 
-void SummaryFile::write(bigint step, const std::vector<double> &values, const std::vector<int> &types) {
-    if (step == last_step_) {
+bool SummaryFile::is_written(bigint step, const Place &place) const {
+    constexpr double smallest_move = 1.0e-6;  // Å
+    constexpr double rounding = 1.0e-10;      // of sums in another order, over a million atoms
+    return step == last_step_ &&
+           std::equal(place.begin(), place.end(), last_place_.begin(), [](double now, double before) {
+               return std::abs(now - before) <= smallest_move + rounding * std::abs(before);
+           });
+}
+
+void SummaryFile::write(bigint step, const Place &place, const std::vector<double> &values,
+                        const std::vector<int> &types) {
+    if (is_written(step, place)) {
         return;
     }
     last_step_ = step;
+    last_place_ = place;
     double highest = 0.0;
     double lowest = std::numeric_limits<double>::max();
     double sums[2] = {};  // of the values, of the atoms

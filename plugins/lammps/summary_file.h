@@ -1,6 +1,7 @@
 // A text file with one line per step about a number that every atom has.
 #pragma once
 
+#include <array>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -19,16 +20,24 @@ public:
     SummaryFile(const SummaryFile &) = delete;
     SummaryFile &operator=(const SummaryFile &) = delete;
 
-    /// Nothing is written twice for one step: a second `run` command evaluates the last step of the first again.
-    /// values: [n_owned]; types: [>= n_owned], negative for atoms that are left out. Called by all ranks.
-    void write(bigint step, const std::vector<double> &values, const std::vector<int> &types);
+    /// Three sums over the positions of all atoms and the six lengths of the box, Å.
+    using Place = std::array<double, 9>;
+
+    /// Nothing is written twice for one step and one place of the atoms: a second `run` command evaluates the last step
+    /// of the first again. place: the same on all ranks; values: [n_owned]; types: [>= n_owned], negative for atoms
+    /// that are left out. Called by all ranks.
+    void write(bigint step, const Place &place, const std::vector<double> &values, const std::vector<int> &types);
+    /// What comes next is written in any case: it is of other models.
+    void forget_last_row() { last_step_ = -1; }
 
 private:
     void open();
+    bool is_written(bigint step, const Place &place) const;
 
     std::string keyword_, title_, quantity_, name_;
     bool appends_;
     bigint last_step_ = -1;
+    Place last_place_{};
     std::FILE *file_ = nullptr;  // on rank 0, from the first line on
 };
 

@@ -42,8 +42,8 @@ public:
 
     virtual ~DeviceEvaluation() = default;
 
-    /// Site energies and raw charges [n_owned], set; the sums are those of this process. Throws InputError for atoms
-    /// at one place, and for a device without enough memory.
+    /// Site energies and raw charges [n_owned], set; the sums are those of this process. Throws CoincidentAtoms for
+    /// atoms at one place, and InputError for a device without enough memory.
     virtual NetworkSums network_pass(const DeviceAtoms<Device> &atoms, const Vector &site_energies,
                                      const Vector &charges) = 0;
     /// Real-space Coulomb sum for charges [n_total]. Must follow network_pass.

@@ -92,8 +92,7 @@ private:
         long long pair = -1;
         Kokkos::deep_copy(pair, coincidence_);
         if (pair >= 0) {
-            throw InputError("atoms " + std::to_string(pair / atoms.n_total) + " and " +
-                             std::to_string(pair % atoms.n_total) + " are at the same place");
+            throw CoincidentAtoms(static_cast<int>(pair / atoms.n_total), static_cast<int>(pair % atoms.n_total));
         }
         return sums;
     }

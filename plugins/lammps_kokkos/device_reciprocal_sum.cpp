@@ -124,7 +124,8 @@ void DeviceReciprocalSum<DeviceType>::spread_mesh() {
     lengths_at_start_ = lengths;
 }
 
-/// A solver that starts sums the charges on the host.
+/// The sum of charges on the host is asked for by a solver that starts, and by pppm/kk itself when atoms have come or
+/// gone.
 template <class DeviceType>
 void DeviceReciprocalSum<DeviceType>::lend_charges(int n, const Vector &charges) {
     const auto n_max = static_cast<std::size_t>(lammps_->atom->nmax);
@@ -134,9 +135,10 @@ void DeviceReciprocalSum<DeviceType>::lend_charges(int n, const Vector &charges)
     }
     copy_without_zeros<DeviceType>(n, tiny_charge, charges, lent_charges_.template view<DeviceType>());
     lent_charges_.template modify<DeviceType>();
-    if (!is_ready_) {
+    if (!is_ready_ || lammps_->atom->natoms != n_atoms_) {
         lent_charges_.template sync<LMPHostType>();
     }
+    n_atoms_ = lammps_->atom->natoms;
     Kokkos::deep_copy(lent_forces_.template view<DeviceType>(), 0.0);
     lent_forces_.template modify<DeviceType>();
 }

@@ -38,6 +38,7 @@ private:
     void add_atom_virials(int n, const qnep::DeviceResults<DeviceType> &results) const;
 
     double charge_ = 0.0, square_ = 0.0;  // of the last call
+    bigint n_atoms_ = -1;                 // of all ranks, in the last call
     DAT::tdual_float_1d lent_charges_;    // [nmax]
     DAT::tdual_f_array lent_forces_;      // [nmax][3]
 };

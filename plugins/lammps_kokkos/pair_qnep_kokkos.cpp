@@ -187,6 +187,8 @@ void PairQNEPKokkos<DeviceType>::reserve() {
 
 template <class DeviceType>
 void PairQNEPKokkos<DeviceType>::clear(bool wants_atom_virials) {
+    // Below a hybrid style the passes do not come to atoms without a model, in whose place another atom may have been.
+    Kokkos::deep_copy(results_.site_energies, 0.0);
     Kokkos::deep_copy(results_.coulomb_energies, 0.0);
     Kokkos::deep_copy(results_.potentials, 0.0);
     Kokkos::deep_copy(results_.forces, 0.0);
@@ -216,6 +218,30 @@ qnep::DeviceAtoms<DeviceType> PairQNEPKokkos<DeviceType>::atoms_of(const DeviceM
     return atoms;
 }
 
+/// Commands between two runs work on the host, and LAMMPS takes what they did to the device when the next run begins.
+template <class DeviceType>
+bool PairQNEPKokkos<DeviceType>::has_evaluated_positions() const {
+    const auto packed = on_host(packed_, atom->nlocal);
+    const std::vector<int> &type_map = models_.front()->neighbors().type_map();
+    for (int i = 0; i < atom->nlocal; ++i) {
+        for (int d = 0; d < 3; ++d) {
+            if (packed(i, d) != atom->x[i][d]) {
+                return false;
+            }
+        }
+        if (packed(i, 3) != type_map[atom->type[i]]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+template <class DeviceType>
+const tagint *PairQNEPKokkos<DeviceType>::ids() {
+    atomKK->sync(Host, TAG_MASK);
+    return atom->tag;
+}
+
 template <class DeviceType>
 void PairQNEPKokkos<DeviceType>::compute(int eflag, int vflag) {
     ev_init(eflag, vflag);
@@ -224,9 +250,8 @@ void PairQNEPKokkos<DeviceType>::compute(int eflag, int vflag) {
     Totals totals;
     timer_.start();
     without_exceptions([&] { totals = evaluate(0, vflag_global != 0, wants_atom_virials, true); });
-    deviation_step_ = grade_step_ = -1;
+    mark_evaluated();
     has_driving_results_ = false;
-    is_evaluated_ = true;
     if (models_.front()->model().has_charges()) {
         store_charges(atoms_);
     }
@@ -236,6 +261,7 @@ void PairQNEPKokkos<DeviceType>::compute(int eflag, int vflag) {
     add_atom_energies();
     add_atom_virials();
     if (is_summary_step()) {
+        atomKK->sync(Host, X_MASK | IMAGE_MASK | TAG_MASK);
         write_summaries(elements_of_driving_model());
     }
 }
@@ -489,6 +515,7 @@ const std::vector<double> &PairQNEPKokkos<DeviceType>::deviations() {
         const auto forces = on_host(results_.forces, n);
         all_forces.emplace_back(forces.data(), forces.data() + 3 * static_cast<std::size_t>(n));
     }
+    atoms_ = atoms_of(device_models_.front());  // with the elements of the model that drives the run again
     for (std::vector<double> &forces : all_forces) {
         sum_back_from_ghosts(forces.data(), 3);
     }

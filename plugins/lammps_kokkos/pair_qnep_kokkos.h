@@ -13,8 +13,9 @@
 
 namespace LAMMPS_NS {
 
-/// Models, checks and the k-space solver are those of the host style; positions, neighbour lists, charges and forces
-/// stay on the device. What the reciprocal sum needs goes to the host and back in each step.
+/// Models and checks are those of the host style; positions, neighbour lists, charges, forces and the mesh of a
+/// reciprocal sum stay on the device. `kspace ewald`, `direct` and `kspace_on host` take positions, charges and forces
+/// to the host and back in each step.
 template <class DeviceType>
 class PairQNEPKokkos : public PairQNEP, public KokkosBase {
 public:
@@ -38,6 +39,10 @@ public:
     int pack_forward_comm_kokkos(int n, DAT::tdual_int_1d atoms, DAT::tdual_xfloat_1d &buffer, int pbc_flag,
                                  int *pbc) override;
     void unpack_forward_comm_kokkos(int n, int first, DAT::tdual_xfloat_1d &buffer) override;
+
+protected:
+    bool has_evaluated_positions() const override;
+    const tagint *ids() override;
 
 private:
     using Vector = Kokkos::View<double *, DeviceType>;

@@ -15,6 +15,9 @@ from kokkos_build import KokkosBuild, find_build
 from lammps_runs import LammpsRun, run_to_end
 
 TIME_LIMIT = 900  # s; a run takes one or two, on a machine that is busy otherwise a hundred
+TIME_LIMIT_ON_A_DEVICE = (
+    200  # s; a call there may end after ten minutes, and a hang must not take all
+)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +55,8 @@ def run(kokkos_build: KokkosBuild, tmp_path: Path) -> Callable[..., LammpsRun]:
             # Threads that spin at each of many barriers take hours on a machine that is busy otherwise.
             "OMP_WAIT_POLICY": "passive",
         }
-        status, screen = run_to_end(command, tmp_path, environment, TIME_LIMIT)
+        limit = TIME_LIMIT_ON_A_DEVICE if kokkos_build.has_device else TIME_LIMIT
+        status, screen = run_to_end(command, tmp_path, environment, limit)
         return LammpsRun(status, screen, tmp_path)
 
     return run

@@ -6,18 +6,35 @@ The rest is held by a plain allocation. It is for the test of the message about 
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+
+def toolkits() -> list[Path]:
+    """Folders in which a CUDA toolkit may be."""
+    given, nvcc = os.environ.get("CUDA_ROOT"), shutil.which("nvcc")
+    places = [Path(given)] if given else []
+    places += [Path(nvcc).resolve().parents[1]] if nvcc else []
+    return [*places, *sorted(Path("/usr/local").glob("cuda*"), reverse=True)]
 
 
 def runtime() -> ctypes.CDLL:
     """CUDA's runtime library."""
-    for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
+    names = ["libcudart.so.13", "libcudart.so.12", "libcudart.so"]
+    for place in toolkits():
+        for folder in ("lib64", "lib"):
+            names += map(str, sorted((place / folder).glob("libcudart.so*"), reverse=True))
+    for name in names:
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise SystemExit("hold_device_memory: no libcudart in the folders of the loader")
+    raise SystemExit(
+        "hold_device_memory: no libcudart in the folders of the loader, nor in lib64 of CUDA_ROOT"
+    )
 
 
 def hold_all_but(n_bytes: int) -> None:

@@ -72,7 +72,20 @@ WRONG: dict[str, tuple[dict, list[str] | None, str]] = {
             "after": "group first id 1\nset group first x 1.0 y 1.0 z 1.0\nset atom 2 x 1.0 y 1.0 z 1.0"
         },
         [],
-        "are at the same place",
+        "pair_style qnep: atoms with ids",  # as the host style says it
+    ),
+    "excluded types": (
+        {"after": "neigh_modify exclude type 1 3"},
+        [],
+        "wanted all neighbours of the atoms of the model, because a many-body model needs them, got neigh_modify",
+    ),
+    "atoms that have moved since": (
+        {
+            "after": "compute v all qnep/atom potential\nrun 0\n"
+            "displace_atoms all move 0.1 0 0 units box\nwrite_dump all custom v.dump c_v"
+        },
+        [],
+        "compute qnep/atom: wanted a force evaluation of the atoms as they are now, got none: run 0 first",
     ),
 }
 
@@ -92,6 +105,8 @@ def test_wrong_input(case, run, kokkos_build, tmp_path):
     text = " ".join(done.screen.split())
     assert done.status != 0, text
     assert message in text, text
+    if case == "two atoms at one place":
+        assert re.search(r"ids (1 and 2|2 and 1) are at the same place", text), text
 
 
 CRYSTAL = """

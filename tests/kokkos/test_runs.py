@@ -99,6 +99,76 @@ def test_mesh_follows_the_box_and_its_parts(n_ranks, run, tmp_path):
     np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
 
 
+HYBRID_RUN = """
+atom_modify sort 1 2.0
+compute energies all pe/atom
+dump atoms all custom 40 atoms.dump id fx fy fz q c_energies
+dump_modify atoms sort id format float %.17g
+velocity all create 3000 3 mom yes loop geom
+fix 1 all nve
+run 40
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_atoms_without_a_model_that_take_the_places_of_others(n_ranks, run, tmp_path):
+    """Hot carbon below a hybrid style: its atoms have the energy of the other style alone, wherever they were put."""
+    write_system(tmp_path, 60, (11.0, 11.0, 12.0), 0.0, charge_mode=2, **SOFT)
+    script = (
+        start("hybrid/overlay qnep kspace direct lj/cut 3.0", "qnep nep.txt Na NULL O")
+        + "pair_coeff 1 2 lj/cut 0.001 1.5\npair_coeff 2 2 lj/cut 0.001 1.5\n"
+        + "pair_coeff 2 3 lj/cut 0.001 1.5\n"
+        + HYBRID_RUN
+    )
+    tables = []
+    for kokkos in (False, True):
+        done = run(script, kokkos, n_ranks)
+        assert done.status == 0, done.screen
+        tables.append(done.table())
+    sodium, carbon = (np.abs(tables[0][first::3, 4]) for first in (0, 1))
+    assert carbon.max() < sodium.min()
+    np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
+
+
+@pytest.mark.mpi
+def test_mesh_of_tiles(run, tmp_path):
+    """Parts of the box of recursive bisection, which move; the mesh follows them."""
+    write_system(tmp_path, 60, (11.0, 11.0, 12.0), 0.0, charge_mode=2, **SOFT)
+    script = (
+        start("qnep kspace pppm 1e-4").replace("read_data", "comm_style tiled\nread_data")
+        + "velocity all create 3000 3 mom yes loop geom\nfix 1 all nve\nfix 2 all balance 5 1.0 rcb\nrun 20\n"
+        + TABLE
+    )
+    tables = []
+    for kokkos in (False, True):
+        done = run(script, kokkos, n_ranks=2)
+        assert done.status == 0, done.screen
+        tables.append(done.table())
+    np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
+
+
+COMES_AND_GOES = """
+region above block INF INF INF INF 9 12
+fix go all evaporate 2 1 above 7
+fix 1 all nve
+thermo 1
+run 6
+"""
+
+
+def test_mesh_where_atoms_go(run, tmp_path):
+    """LAMMPS sums the charges anew when their number has changed, those that were lent to it."""
+    write_system(tmp_path, 60, (11.0, 11.0, 12.0), 0.0, charge_mode=2, **SOFT)
+    tables = []
+    for kokkos in (False, True):
+        done = run(start("qnep kspace pppm 1e-5 charge 0.5") + COMES_AND_GOES + TABLE, kokkos)
+        assert done.status == 0, done.screen
+        tables.append(done.table())
+    assert len(tables[0]) < 60
+    np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
+
+
 COMMITTEE = """
 velocity all create 300 7 loop geom
 fix dynamics all nve

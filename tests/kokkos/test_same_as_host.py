@@ -56,8 +56,8 @@ def test_solvers_of_lammps(style, n_ranks, evaluate, tmp_path):
 
 @pytest.mark.parametrize("place", ["device", "host"])
 def test_place_of_the_mesh(place, evaluate, tmp_path):
-    """The keyword, which only the Kokkos style has; with per-atom virials, a total charge and a sheared cell."""
-    write_system(tmp_path, charge_mode=1)
+    """The keyword, which only the Kokkos style has; with per-atom virials, a total charge and on the device a shear."""
+    write_system(tmp_path, charge_mode=1, tilt=0.0 if place == "host" else 2.5)
     style, coefficients = "qnep kspace pppm 1e-6 charge 0.5", f"nep.txt {ELEMENTS}"
     wanted = evaluate(style, coefficients, kokkos=False)
     found = evaluate(f"{style} kspace_on {place}", coefficients)
@@ -69,6 +69,21 @@ def test_place_of_the_mesh(place, evaluate, tmp_path):
             found[name], wanted[name], rtol=0, atol=ROUNDING * scale, err_msg=name
         )
     assert found["charges"].sum() == pytest.approx(0.5, abs=1e-10)
+
+
+def test_a_sheared_cell_with_its_mesh_on_the_host(run, evaluate, kokkos_build, tmp_path):
+    """Works where host and device share their memory, and is refused where they do not."""
+    write_system(tmp_path, charge_mode=1)
+    style, coefficients = "qnep kspace pppm 1e-6 kspace_on host", f"nep.txt {ELEMENTS}"
+    if not kokkos_build.has_device:
+        wanted = evaluate("qnep kspace pppm 1e-6", coefficients, kokkos=False)["forces"]
+        found = evaluate(style, coefficients)["forces"]
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=ROUNDING * np.abs(wanted).max())
+        return
+    script = "units metal\natom_style charge\nread_data system.data\n"
+    done = run(f"{script}pair_style {style}\npair_coeff * * {coefficients}\nrun 0\n")
+    assert done.status != 0
+    assert "wanted the mesh on the device" in " ".join(done.screen.split())
 
 
 @pytest.mark.mpi

@@ -105,3 +105,19 @@ def test_deviation_file_is_continued(committee, run_lammps, tmp_path):
 def test_rows_are_not_repeated_by_a_second_run_command(committee, run_lammps, tmp_path):
     assert run_lammps(SCRIPT.format(more="") + "run 5\n").status == 0
     np.testing.assert_array_equal(np.loadtxt(tmp_path / "deviation.txt")[:, 0], [0, 5, 10, 15])
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_rows_of_other_structures_at_one_step_are_kept(n_ranks, committee, run_lammps, tmp_path):
+    """Atoms that were moved, wrapped or not, another box, and other models at step 10; nothing new is no row."""
+    more = "run 0\ndisplace_atoms all move 20 0 0 units box\nrun 0\nrun 0\n"
+    more += "displace_atoms all random 0.05 0.05 0.05 7 units box\nrun 0\nrun 0\n"
+    more += "change_box all x scale 1.02 remap\nrun 0\nwrite_data moved.data\nrun 0\n"
+    more += "pair_coeff * * b.txt a.txt Na C O\nrun 0\n"
+    run = run_lammps(SCRIPT.format(more="") + more, n_ranks=n_ranks)
+    assert run.status == 0, run.screen
+    table = np.loadtxt(tmp_path / "deviation.txt")
+    np.testing.assert_array_equal(table[:, 0], [0, 5, 10, 10, 10, 10, 10])
+    np.testing.assert_allclose(table[3], table[2], rtol=1e-6)  # all atoms moved together
+    assert np.abs(np.diff(table[3:], axis=0)[:, 1:]).max(axis=1).min() > 1e-4

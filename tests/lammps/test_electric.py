@@ -58,6 +58,61 @@ def test_potentials_are_the_derivative_of_the_coulomb_energy(structure, run_lamm
     assert rows[:, 3] @ rows[:, 4] == pytest.approx(2.0 * coulomb_energy, rel=1e-6)
 
 
+NO_EVALUATION = (
+    "compute qnep/atom: wanted a force evaluation of the atoms as they are now, got none"
+)
+# LAMMPS does not ask a compute again that a dump of the run has asked at the same step.
+UNUSED_COMPUTE = "compute later all qnep/atom potential born"
+WRITE_DUMP = "write_dump all custom later.dump id c_later[*] modify sort id format float %.17g\n"
+BETWEEN_RUNS = {
+    "another pair style": (
+        "pair_style qnep kspace direct\npair_coeff * * nep.txt Na C O",
+        NO_EVALUATION,
+    ),
+    "no pair style": ("pair_style none", "wanted one pair_style qnep, got pair_style none"),
+    "a style without charges": (
+        "pair_style qnep\npair_coeff * * plain.txt Na C O",
+        "potential and born: wanted a qNEP model to drive the run",
+    ),
+    "a new atom": ("create_atoms 1 single 0.1 0.2 0.3 units box", NO_EVALUATION),
+    "no atoms": ("delete_atoms group all", NO_EVALUATION),
+    "another atom": (
+        "group last id 30\ndelete_atoms group last\ncreate_atoms 1 single 0.1 0.2 0.3 units box",
+        NO_EVALUATION,
+    ),
+    "other elements": ("set atom 1 type 2", NO_EVALUATION),
+    "moved atoms": ("displace_atoms all move 0.1 0 0 units box", NO_EVALUATION),
+}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("n_ranks", [1, 2])
+@pytest.mark.parametrize("change", BETWEEN_RUNS)
+def test_results_of_other_atoms_are_not_given(change, n_ranks, structure, run_lammps, tmp_path):
+    """write_dump between two runs asks no style to prepare itself."""
+    random_model("Na C O", radial_cutoff=5.0, seed=3).write(str(tmp_path / "plain.txt"))
+    commands, message = BETWEEN_RUNS[change]
+    script = SCRIPT.format(units="metal", fix=UNUSED_COMPUTE, thermo="")
+    run = run_lammps(f"{script}{commands}\n{WRITE_DUMP}", n_ranks=n_ranks)
+    assert run.status > 0, run.screen  # negative: a signal
+    assert message in " ".join(run.screen.split()), run.screen
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_results_between_runs(n_ranks, structure, run_lammps):
+    """After a run, and after `run 0` of atoms that came and went, those of the last evaluation."""
+    script = SCRIPT.format(units="metal", fix=UNUSED_COMPUTE, thermo="")
+    run = run_lammps(script + WRITE_DUMP, n_ranks=n_ranks)
+    assert run.status == 0, run.screen
+    wanted = run.table()[:, 4:]
+    np.testing.assert_allclose(run.table("later.dump"), wanted, rtol=1e-12)
+    more = "create_atoms 1 single 0.1 0.2 0.3 units box\ngroup last id 31\ndelete_atoms group last compress no\n"
+    run = run_lammps(f"{script}{more}run 0\n{WRITE_DUMP}", n_ranks=n_ranks)
+    assert run.status == 0, run.screen
+    np.testing.assert_allclose(run.table("later.dump"), wanted, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize(("units", "unit"), [("metal", 1.0), ("real", KCAL_PER_EV)])
 def test_field_adds_its_product_with_the_born_charges(units, unit, structure, run_lammps):

@@ -158,6 +158,22 @@ WRONG_SYSTEMS = {
         {"style": "qnep deviation none/f.txt 5", "coefficients": "* * nep.txt nep.txt Na C O"},
         "keyword deviation: cannot open file none/f.txt: No such file or directory",
     ),
+    "excluded types": (
+        {"after": "neigh_modify exclude type 1 3"},
+        "wanted all neighbours of the atoms of the model, because a many-body model needs them, got neigh_modify "
+        "exclude: to freeze atoms leave them out of the fix that integrates",
+    ),
+    "excluded group": (
+        {"after": "group frozen id 1:5\nneigh_modify exclude group frozen frozen"},
+        "got neigh_modify exclude",
+    ),
+    "included group": (
+        {
+            "before": "atom_modify first some",
+            "between": "group some id 1:5\nneigh_modify include some",
+        },
+        "got neigh_modify include",
+    ),
     "two atoms at one place": (
         {"after": "displace_atoms coincident move {gap} units box"},
         "are at the same place",

@@ -266,7 +266,9 @@ def test_atoms_of_another_potential(hybrid, n_ranks, evaluate, random_electrolyt
         f"{hybrid} qnep kspace direct lj/cut 5.0",
         coefficients="qnep nep.txt",
         names=f"{ELEMENTS} NULL",
-        after="pair_coeff * 4 lj/cut 0.0 1.0\nset type 4 charge 0.25",
+        # Exclusions are free where they take the model no neighbour.
+        after="pair_coeff * 4 lj/cut 0.0 1.0\nset type 4 charge 0.25\ngroup argon type 4\ngroup none empty\n"
+        "neigh_modify exclude type 4 4\nneigh_modify exclude group argon all\nneigh_modify exclude group none all",
         n_ranks=n_ranks,
     )
     for name in ("forces", "charges", "energies", "centroid"):
