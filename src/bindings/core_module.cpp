@@ -2,15 +2,19 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
+#include <type_traits>
 
 #include "bindings.h"
 #include "model.h"
@@ -77,6 +81,7 @@ std::function<void(const double *, double *)> call_back(const nb::object &respon
     };
 }
 
+// Serves one thread at a time. The lock is waited for without the interpreter's, which its owner may need to call back.
 class Evaluator {
 public:
     Evaluator(const qnep::Model &model, const std::string &precision, const std::string &simd, int n_threads,
@@ -96,13 +101,13 @@ public:
                                    std::to_string(shifts.shape(0)));
         }
         nb::gil_scoped_release release;
+        const Lock lock(mutex_);
         evaluator_.set_neighbors(n_atoms, types.data(), first.shape(0), first.data(), second.data(), shifts.data());
     }
 
     nb::dict evaluate(const Positions &positions, const CellArray &cell, double total_charge, const std::string &kspace,
                       double accuracy, bool mean_correction, bool forces, bool virials, bool born,
                       const nb::object &response) {
-        check(positions);
         qnep::EvaluationOptions options;
         options.total_charge = total_charge;
         options.kspace = kspace;
@@ -112,24 +117,20 @@ public:
         options.wants_atom_virials = virials;
         options.wants_born_charges = born;
         if (!response.is_none()) options.charge_response = call_back(response, positions.shape(0));
-        qnep::Evaluation result;
-        {
-            nb::gil_scoped_release release;
-            result = evaluator_.evaluate(positions.data(), to_cell(cell), options);
-        }
-        return to_dict(std::move(result));
+        return to_dict(alone(positions, [&] { return evaluator_.evaluate(positions.data(), to_cell(cell), options); }));
     }
 
     nb::object descriptors(const Positions &positions, const CellArray &cell) {
-        check(positions);
         const std::size_t n = positions.shape(0);
         const std::size_t n_descriptors = evaluator_.model().n_descriptors();
-        return to_numpy(evaluator_.descriptors(positions.data(), to_cell(cell)), {n, n_descriptors});
+        std::vector<double> values =
+            alone(positions, [&] { return evaluator_.descriptors(positions.data(), to_cell(cell)); });
+        return to_numpy(std::move(values), {n, n_descriptors});
     }
 
     nb::object tensor(const Positions &positions, const CellArray &cell) {
-        check(positions);
-        std::vector<double> values = evaluator_.tensor(positions.data(), to_cell(cell));
+        std::vector<double> values =
+            alone(positions, [&] { return evaluator_.tensor(positions.data(), to_cell(cell)); });
         if (values.size() == 3) return to_numpy(std::move(values), {3});
         return to_numpy(std::move(values), {3, 3});
     }
@@ -139,6 +140,16 @@ public:
     std::size_t memory() const { return evaluator_.memory(); }
 
 private:
+    using Lock = std::lock_guard<std::recursive_mutex>;  // recursive: a charge response may ask for descriptors
+
+    template <class Function>
+    std::invoke_result_t<Function> alone(const Positions &positions, const Function &function) {
+        nb::gil_scoped_release release;
+        const Lock lock(mutex_);
+        check(positions);
+        return function();
+    }
+
     static qnep::Precision precision_from_name(const std::string &name) {
         if (name == "double") return qnep::Precision::double_precision;
         if (name == "single") return qnep::Precision::single_precision;
@@ -169,6 +180,7 @@ private:
         return values;
     }
 
+    std::recursive_mutex mutex_;
     qnep::PeriodicEvaluator evaluator_;
 };
 
@@ -177,11 +189,15 @@ void bind_model(nb::module_ &module) {
     nb::class_<Model>(module, "Model", "A NEP or qNEP model: settings and parameters in the order of nep.txt.")
         .def(nb::init<>())
         .def(nb::init<const Model &>(), "other"_a, "A copy.")
-        .def_static("read", &qnep::read_model, "path"_a,
-                    "Read a model file (nep.txt). Raises ModelError naming file, line, what was wanted and what came.")
+        .def_static(
+            "read", [](const std::filesystem::path &path) { return qnep::read_model(path.string()); }, "path"_a,
+            "Read a model file (nep.txt). Raises ModelError naming file, line, what was wanted and what came.")
         .def_static("parse", &qnep::parse_model, "text"_a, "name"_a,
                     "Parse the text of a model file; `name` stands for the file in messages.")
-        .def("write", &qnep::write_model, "path"_a, "Write a model file; reading it returns the same doubles.")
+        .def(
+            "write",
+            [](const Model &model, const std::filesystem::path &path) { qnep::write_model(model, path.string()); },
+            "path"_a, "Write a model file; reading it returns the same doubles.")
         .def("format", &qnep::format_model, "The text of the model file.")
         .def("check", &Model::check, "Raise ModelError if settings or parameters are inconsistent or not finite.")
         .def_rw("version", &Model::version)

@@ -128,8 +128,12 @@ int next_fast_size(int lower) {
 
 bool ewald_is_faster(double alpha, int n, const Cell &cell, double accuracy) {
     constexpr double time_per_atom = 200.0, time_per_atom_and_vector = 1.2;  // ns on one core with AVX2
-    const double n_vectors = 2.0 / 3.0 * pi * alpha * alpha * alpha * ReciprocalCell(cell).volume;
-    return n * (time_per_atom + time_per_atom_and_vector * n_vectors) < mesh_time(alpha, n, cell, accuracy);
+    constexpr double largest_mesh_time = 4e9;                                // ns; such a mesh takes 4 GB
+    const double n_vectors = ewald_vectors(alpha, ReciprocalCell(cell).volume);
+    const double time_of_mesh = mesh_time(alpha, n, cell, accuracy);
+    // Where both are too large the Ewald sum refuses the cell, and so large a mesh must be asked for by name.
+    if (n_vectors > most_ewald_vectors) return time_of_mesh > largest_mesh_time;
+    return n * (time_per_atom + time_per_atom_and_vector * n_vectors) < time_of_mesh;
 }
 
 std::unique_ptr<ReciprocalSum> make_reciprocal_sum(double alpha, int n, const Cell &cell, double accuracy,

@@ -50,6 +50,12 @@ inline double ewald_weight(double k_squared, double alpha, double volume) {
     return 4.0 * pi / volume * std::exp(-k_squared / (4.0 * alpha * alpha)) / k_squared;
 }
 
+/// How many reciprocal vectors an Ewald sum goes over, about: half of those in the sphere.
+inline double ewald_vectors(double alpha, double volume) {
+    return 2.0 / 3.0 * pi * alpha * alpha * alpha * volume;
+}
+inline constexpr double most_ewald_vectors = 1e7;  // that an Ewald sum takes, with about 1 GB
+
 /// 1/(2 alpha^2) + 2/k^2, of which the virial of one reciprocal vector is made.
 inline double virial_scale(double k_squared, double alpha) {
     return 0.5 / (alpha * alpha) + 2.0 / k_squared;

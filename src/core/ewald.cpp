@@ -17,8 +17,7 @@
 namespace qnep {
 namespace {
 
-constexpr double largest_number_of_vectors = 1e7;  // about 1 GB
-constexpr std::size_t largest_store = 1 << 19;     // bytes of phases that are kept between the two sums
+constexpr std::size_t largest_store = 1 << 19;  // bytes of phases that are kept between the two sums
 
 // With t_d = 2 pi times the fractional coordinates, cos and sin of n1 t1 ± n2 t2 ± n3 t3 are sums of the eight products
 // A_c B_s of cosines and sines of the single axes. The structure factors of the four vectors (n1, ±n2, ±n3) follow from
@@ -118,10 +117,10 @@ template <typename Real>
 void EwaldSum<Real>::set_cell(const Cell &cell) {
     if (cell == cell_) return;
     geometry_ = ReciprocalCell(cell);
-    const double n_expected = 2.0 / 3.0 * pi * alpha_ * alpha_ * alpha_ * geometry_.volume;
-    if (n_expected > largest_number_of_vectors) {
-        throw InputError("a cell of " + std::to_string(geometry_.volume) +
-                         " Å^3 has too many reciprocal vectors for an Ewald sum: use the particle mesh");
+    if (ewald_vectors(alpha_, geometry_.volume) > most_ewald_vectors) {
+        throw InputError(
+            "a cell of " + std::to_string(geometry_.volume) +
+            " Å^3 has too many reciprocal vectors for an Ewald sum: less vacuum, or the particle mesh (pppm)");
     }
     axes_ = {0, 1, 2};
     std::stable_sort(axes_.begin(), axes_.end(),

@@ -1,9 +1,11 @@
 #include "model.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <numeric>
@@ -167,9 +169,11 @@ class Parser {
 public:
     Parser(const std::string &text, const std::string &name): name_(name), cursor_(text.data()) {
         end_ = cursor_ + text.size();
+        if (text.compare(0, 3, "\xEF\xBB\xBF") == 0) cursor_ += 3;  // the mark that editors of Windows put first
     }
 
     Model parse() {
+        check_that_it_is_text();
         parse_token();
         if (has_zbl_line_) parse_zbl();
         parse_cutoff();
@@ -192,7 +196,21 @@ private:
     using Tokens = std::vector<std::string>;
 
     [[noreturn]] void fail(const std::string &wanted, const std::string &got) const {
-        throw ModelError(name_ + ", line " + std::to_string(line_) + ": wanted " + wanted + ", got " + got);
+        throw ModelError(name_ + ", line " + std::to_string(line_) + ": wanted " + wanted + ", got " + printable(got));
+    }
+
+    // A message must be text, whatever the file holds.
+    static std::string printable(std::string text) {
+        std::replace_if(
+            text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c > 0x7e; }, '?');
+        return text;
+    }
+
+    void check_that_it_is_text() const {
+        const auto is_control = [](unsigned char c) { return c < 0x20 && !std::isspace(c); };
+        if (std::any_of(cursor_, end_, is_control)) {
+            throw ModelError(name_ + ": wanted a text file, got a binary or a compressed one");
+        }
     }
 
     bool at_end() const { return cursor_ == end_; }
@@ -403,6 +421,8 @@ Model parse_model(const std::string &text, const std::string &name) {
 }
 
 Model read_model(const std::string &path) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) throw ModelError(path + ": wanted a model file, got a folder");
     std::ifstream file(path, std::ios::binary);
     std::ostringstream text;
     if (file) text << file.rdbuf();
@@ -428,6 +448,15 @@ void check_cutoffs(const Model &model) {
             require(cutoff > 0.0 && cutoff <= longest,
                     "wanted cutoffs between 0 and 100 Angstrom, got " + std::to_string(cutoff));
         }
+    }
+    if (!model.has_charges()) return;
+    // The trainers know no other. The Ewald parameter belongs to the largest one, so the real-space sum would end where
+    // it has not yet died away.
+    for (double cutoff : model.radial_cutoffs) {
+        require(cutoff == model.radial_cutoffs[0], "wanted one radial cutoff for all elements of a model with charges, "
+                                                   "got " +
+                                                       std::to_string(model.radial_cutoffs[0]) + " and " +
+                                                       std::to_string(cutoff) + " Angstrom");
     }
 }
 

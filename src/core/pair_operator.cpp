@@ -5,6 +5,7 @@
 #include <string>
 
 #include "every_simd.h"
+#include "parallel.h"
 
 namespace qnep {
 namespace {
@@ -230,7 +231,7 @@ QNEP_ALL_WIDTHS(double)
 template <typename Real>
 void process_frames(const Job<Real> &job, bool is_transposed) {
     const auto process = frame_function(Real(), job.angular.n_harmonics, is_transposed);
-#pragma omp parallel for schedule(dynamic) num_threads(job.layout.n_threads)
+#pragma omp parallel for schedule(dynamic) num_threads(usable_threads(job.layout.n_threads))
     for (int frame = 0; frame < job.layout.n_frames; ++frame) {
         process(job, frame);
     }

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <unordered_map>
 
+#include "electrostatics_cell.h"
+
 namespace qnep {
 
 namespace {
@@ -129,13 +131,16 @@ Evaluation PeriodicEvaluator::evaluate(const double *positions, const Cell &cell
 }
 
 void PeriodicEvaluator::prepare_reciprocal_sum(const Cell &cell, const EvaluationOptions &options) {
-    if (options.kspace != reciprocal_method_ || options.accuracy != reciprocal_accuracy_ ||
-        n_atoms_ != reciprocal_n_atoms_) {
+    // A choice is kept while the cell changes, so that the energy does not jump, unless it is one that cannot be kept.
+    const bool is_huge = ewald_vectors(model().ewald_alpha(), ReciprocalCell(cell).volume) > most_ewald_vectors;
+    if (options.kspace != reciprocal_method_ || is_huge != reciprocal_cell_is_huge_ ||
+        options.accuracy != reciprocal_accuracy_ || n_atoms_ != reciprocal_n_atoms_) {
         reciprocal_method_.clear();  // should an exception leave this half done
         reciprocal_ = make_wanted_sum(options, model().ewald_alpha(), n_atoms_, cell, n_threads_, precision_);
         reciprocal_method_ = options.kspace;
         reciprocal_accuracy_ = options.accuracy;
         reciprocal_n_atoms_ = n_atoms_;
+        reciprocal_cell_is_huge_ = is_huge;
     }
     reciprocal_->set_cell(cell);
 }

@@ -83,6 +83,7 @@ private:
     std::string reciprocal_method_;
     double reciprocal_accuracy_ = 0.0;
     int reciprocal_n_atoms_ = 0;
+    bool reciprocal_cell_is_huge_ = false;  // too large for an Ewald sum
 };
 
 }  // namespace qnep

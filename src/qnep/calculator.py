@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -14,7 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_numbers, chemical_symbols
 
-from qnep._core import Evaluator
+from qnep._core import Evaluator, available_simd
 from qnep.conventions import to_voigt
 from qnep.model import Model
 from qnep.neighbors import VerletList, are_equal, are_identical, cell_volume
@@ -22,7 +24,60 @@ from qnep.neighbors import VerletList, are_equal, are_identical, cell_volume
 EVALUATION_SETTINGS = {"total_charge", "kspace", "accuracy", "mean_correction"}
 """Settings that are given with every evaluation; the others are built into the evaluator."""
 
+MOST_THREADS = 1024  # OpenMP ends the process where it cannot start them
+
 ModelSource = Model | str | PathLike[str]
+
+_Check = tuple[Callable[[Any], bool], str]
+"""Whether a value can be used, and in words what is wanted."""
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(-math.inf < value < math.inf)  # written so that NaN fails too
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and bool(1 <= value <= MOST_THREADS)
+
+
+def _one_of(*names: str) -> _Check:
+    wanted = f"{', '.join(names[:-1])} or {names[-1]}"
+    return lambda value: isinstance(value, str) and value in names, wanted
+
+
+_CHECKS: dict[str, _Check] = {
+    "total_charge": (_is_number, "a finite number, e"),
+    "kspace": _one_of("auto", "ewald", "pppm"),
+    "accuracy": (lambda value: _is_number(value) and value > 0, "a positive number, eV/Å"),
+    "mean_correction": (lambda value: isinstance(value, bool), "True or False"),
+    "precision": _one_of("double", "single"),
+    "simd": _one_of("auto", *available_simd()),
+    "n_threads": (_is_count, f"a whole number from 1 to {MOST_THREADS}"),
+    "temperature": (
+        lambda value: value is None or (_is_number(value) and value >= 0),
+        "None or a finite number that is not negative, K",
+    ),
+    "skin": (
+        lambda value: _is_number(value) and value >= 0,
+        "a finite number that is not negative, Å",
+    ),
+}
+"""The settings of the calculators."""
+
+
+def _check_settings(settings: dict[str, Any], owner: str) -> None:
+    """Raise TypeError for a name that is no setting, ValueError for a value that cannot be used."""
+    unknown = sorted(set(settings) - set(_CHECKS))
+    if unknown:
+        raise TypeError(
+            f"{owner} has no setting {', '.join(unknown)}; it knows {', '.join(_CHECKS)}"
+        )
+    for name, value in settings.items():
+        is_usable, wanted = _CHECKS[name]
+        if not is_usable(value):
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 class _Member:
@@ -36,8 +91,9 @@ class _Member:
             precision=settings["precision"],
             simd=settings["simd"],
             n_threads=settings["n_threads"],
-            temperature=settings["temperature"],
+            temperature=settings["temperature"] or 0.0,
         )
+        self._lacks_temperature = model.has_temperature and settings["temperature"] is None
         self._type_of_number = np.full(len(chemical_symbols), -1, np.int32)
         for k, symbol in enumerate(self.model.elements):
             self._type_of_number[atomic_numbers[symbol]] = k
@@ -52,7 +108,11 @@ class _Member:
         return self.path if self.path is not None else {"text": self.model.format()}
 
     def check(self, atoms: Atoms, are_elements_known: bool) -> None:
-        """Raise ValueError for atoms that the model cannot describe."""
+        """Raise ValueError for atoms that the model cannot describe, or a temperature that was not given."""
+        if self._lacks_temperature:
+            raise ValueError(
+                f"{self.model.token} is a model of the free energy: it needs a temperature in K, and none was given"
+            )
         if not are_elements_known:
             self._check_elements(atoms)
         if self.model.charge_mode > 0 and not all(atoms.pbc.tolist()):
@@ -63,9 +123,16 @@ class _Member:
             )
 
     def _check_elements(self, atoms: Atoms) -> None:
-        unknown = sorted(set(atoms.numbers[self._type_of_number[atoms.numbers] < 0]))
+        is_element = (atoms.numbers >= 0) & (atoms.numbers < len(self._type_of_number))
+        types = self._type_of_number[np.where(is_element, atoms.numbers, 0)]
+        unknown = sorted(set(atoms.numbers[~is_element | (types < 0)].tolist()))
         if unknown:
-            names = " ".join(chemical_symbols[number] for number in unknown)
+            names = " ".join(
+                chemical_symbols[number]
+                if 0 <= number < len(chemical_symbols)
+                else f"the atomic number {number}"
+                for number in unknown
+            )
             raise ValueError(
                 f"the model knows the elements {' '.join(self.model.elements)}, got {names}"
             )
@@ -87,12 +154,15 @@ class _Member:
 
 
 def _open(source: ModelSource | dict[str, str]) -> tuple[Model, str | None]:
-    """A model from whatever stands for it, and the path of its file, if there is one."""
+    """A model from whatever stands for it, and the path of its file, if there is one.
+
+    One of the caller's is copied: what the caller does to it later must not show when the evaluator is built anew.
+    """
     if isinstance(source, Model):
-        return source, None
+        return Model(source), None
     if isinstance(source, dict):
         return Model.parse(source["text"], "model in memory"), None
-    return Model.read(str(source)), str(Path(source).resolve())
+    return Model.read(source), str(Path(source).resolve())
 
 
 def mechanical_results(
@@ -128,38 +198,61 @@ class _ModelCalculator(Calculator):
         "precision": "double",
         "simd": "auto",
         "n_threads": 1,
-        "temperature": 0.0,
+        "temperature": None,
         "skin": 1.0,
     }
 
     def __init__(self, sources: Sequence[ModelSource | dict[str, str]], settings: dict[str, Any]):
-        unknown = sorted(set(settings) - set(self.default_parameters))
-        if unknown:
-            raise TypeError(
-                f"{type(self).__name__} has no setting {', '.join(unknown)}; it knows "
-                f"{', '.join(self.default_parameters)}"
-            )
+        # Evaluator and neighbour list serve one thread at a time.
+        self._lock = threading.RLock()
+        # Before the base class, which has settings of its own: these are not for a calculator without files.
+        _check_settings(settings, type(self).__name__)
         super().__init__(**settings)
         self._kept: Atoms | None = None
         self._set_up([_open(source) for source in sources])
 
     def _set_up(self, models: Sequence[tuple[Model, str | None]]) -> None:
-        self._members = [_Member(model, path, self.parameters) for model, path in models]
+        if self.parameters["temperature"] and not any(model.has_temperature for model, _ in models):
+            raise ValueError(
+                f"temperature is for models of the free energy, got {self.parameters['temperature']:g} K for "
+                + ", ".join(model.token for model, _ in models)
+            )
+        members = [_Member(model, path, self.parameters) for model, path in models]
         self._neighbors = VerletList(
-            max(member.cutoff for member in self._members),
+            max(member.cutoff for member in members),
             self.parameters["skin"],
             self.parameters["n_threads"],
         )
+        self._members = members
         self._numbers = np.empty(0, int)
 
     def set(self, **settings: Any) -> dict[str, Any]:
-        """Change settings; what was calculated with the old ones is dropped."""
-        changed = super().set(**settings)
-        if hasattr(self, "_members") and changed:
-            self.reset()
+        """Change settings, but not the model; what was calculated with the old ones is dropped.
+
+        Returns the settings that are different now.
+
+        Raises
+        ------
+        TypeError : there is no such setting. For another model make another calculator.
+        ValueError : a value that cannot be used. All settings are then as they were.
+        """
+        with self._lock:
+            _check_settings(settings, type(self).__name__)
+            before = dict(self.parameters)
+            changed = super().set(**settings)
+            is_ready = hasattr(
+                self, "_members"
+            )  # not yet where the base class sets those of the constructor
+            if not (is_ready and changed):
+                return changed
             if not changed.keys() <= EVALUATION_SETTINGS:
-                self._set_up([(member.model, member.path) for member in self._members])
-        return changed
+                try:
+                    self._set_up([(member.model, member.path) for member in self._members])
+                except Exception:
+                    self.parameters.update(before)
+                    raise
+            self.reset()
+            return changed
 
     # --- serialisation --------------------------------------------------------------------------------------------
 
@@ -175,7 +268,7 @@ class _ModelCalculator(Calculator):
         state = {
             key: value
             for key, value in self.__dict__.items()
-            if key not in ("_members", "_neighbors")
+            if key not in ("_members", "_neighbors", "_lock")
         }
         return {
             **state,
@@ -185,9 +278,21 @@ class _ModelCalculator(Calculator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         texts = state.pop("_texts")
         self.__dict__.update(state)
+        self._lock = threading.RLock()
         self._set_up([(Model.parse(text, path or "model in memory"), path) for path, text in texts])
 
+    def __copy__(self) -> _ModelCalculator:
+        """Return an independent calculator: one that shared the atoms would take the other's results for its own."""
+        return copy.deepcopy(self)
+
     # --- evaluation -----------------------------------------------------------------------------------------------
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """Return a result under ASE's name, calculated if need be; one thread at a time."""
+        with self._lock:  # around it all, else the result may be that of another thread's atoms
+            return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Return what differs from the atoms of the last results.
@@ -214,18 +319,24 @@ class _ModelCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Evaluate the atoms; ASE calls this when a result is missing."""
-        # What the base class does, without a look at the disk: there are no files.
-        if atoms is not None:
-            self.atoms = self._copy(atoms)
-        if self.atoms is None:
-            raise ValueError("there are no atoms to evaluate")
-        try:
-            self._prepare(self.atoms)
-            self._evaluate(self.atoms, properties)
-        except Exception:
-            self.results.clear()  # of other atoms, which must not pass for those of these
-            raise
+        """Evaluate the atoms; ASE calls this when a result is missing.
+
+        Results of other atoms are dropped; those of the same atoms stay, whatever their property.
+        """
+        with self._lock:
+            # What the base class does, without a look at the disk: there are no files.
+            if atoms is not None:
+                if self.check_state(atoms):
+                    self.results = {}
+                self.atoms = self._copy(atoms)
+            if self.atoms is None:
+                raise ValueError("there are no atoms to evaluate")
+            try:
+                self._prepare(self.atoms)
+                self._evaluate(self.atoms, properties)
+            except Exception:
+                self.results.clear()  # of other atoms, which must not pass for those of these
+                raise
 
     def _copy(self, atoms: Atoms) -> Atoms:
         """Return what the results depend on: numbers, positions, cell and pbc.
@@ -298,71 +409,6 @@ class _ModelCalculator(Calculator):
             results["born_effective_charges"] = output["born_charges"]
         return results
 
-
-class QNEP(_ModelCalculator):
-    """ASE calculator of a NEP or qNEP model.
-
-    Parameters
-    ----------
-    model : path of a ``nep.txt`` file, or a `qnep.Model`.
-    total_charge : e, of the cell; only for models with charges.
-    kspace : ``"auto"``, ``"ewald"`` or ``"pppm"``: how the reciprocal part of the Coulomb energy is summed.
-    accuracy : eV/Å, root mean square error of the mesh's forces against the Ewald sum at unit charges.
-    mean_correction : subtract the mean of the potentials in the force, as the gradient of the neutrality shift demands.
-        Only for comparison with files of codes that lack it should it be off.
-    precision : ``"double"`` or ``"single"``.
-    simd : instruction set, ``"auto"`` for the best of this processor.
-    n_threads : of the evaluation and of the neighbour search.
-    temperature : K, for models of the free energy.
-    skin : Å, by which the neighbour list exceeds the cutoff; it is reused until atoms have moved half of it.
-
-    Notes
-    -----
-    Results: energy, free_energy, energies (eV), forces (eV/Å), stress, stresses (eV/Å³, tension positive; the stresses
-    of the atoms sum to the stress), virials (eV), and for models with charges: charges and Born effective charges (e).
-    Models of the dipole or the polarizability give only that. Born charges and per-atom virials are calculated when
-    asked for.
-
-    Raises
-    ------
-    ModelError : the file is no model that can be evaluated.
-    ValueError : wrong atoms (unknown element, positions that are not finite, a cell without volume, two atoms at one
-        place), or a model with charges where the cell is not periodic in all directions.
-
-    Examples
-    --------
-    >>> atoms.calc = QNEP("nep.txt")  # doctest: +SKIP
-    >>> atoms.get_potential_energy()  # doctest: +SKIP
-    """
-
-    name = "qnep"
-
-    def __init__(self, model: ModelSource | dict[str, str], **settings: Any):
-        super().__init__([model], settings)
-
-    def _set_up(self, models: Sequence[tuple[Model, str | None]]) -> None:
-        super()._set_up(models)
-        self.implemented_properties = _properties(self.model)
-
-    @property
-    def model(self) -> Model:
-        return self._members[0].model
-
-    @classmethod
-    def fromdict(cls, settings: dict[str, Any]) -> QNEP:
-        """Make a calculator from what `todict` returned."""
-        settings = dict(settings)
-        return cls(settings.pop("model"), **settings)
-
-    def _sources_to_dict(self) -> dict[str, Any]:
-        return {"model": self._members[0].source}
-
-    def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
-        if self.model.kind == "potential":
-            self.results.update(self._results_of(self._members[0], atoms, properties))
-        else:
-            self.results[self.model.kind] = self._members[0].tensor(atoms)
-
     def get_born_effective_charges(
         self, atoms: Atoms | None = None
     ) -> np.ndarray:  # [n_atoms, 3, 3]
@@ -379,6 +425,79 @@ class QNEP(_ModelCalculator):
         """
         return self.get_property("virials", atoms)
 
+
+class QNEP(_ModelCalculator):
+    """ASE calculator of a NEP or qNEP model.
+
+    Parameters
+    ----------
+    model : path of a ``nep.txt`` file, or a `qnep.Model`.
+    total_charge : e, of the cell; models without charges make no use of it.
+    kspace : ``"auto"``, ``"ewald"`` or ``"pppm"``: how the reciprocal part of the Coulomb energy is summed.
+    accuracy : eV/Å, root mean square error of the mesh's forces against the Ewald sum at unit charges.
+    mean_correction : subtract the mean of the potentials in the force, as the gradient of the neutrality shift demands.
+        Only for comparison with files of codes that lack it should it be off.
+    precision : ``"double"`` or ``"single"``.
+    simd : instruction set, ``"auto"`` for the best of this processor.
+    n_threads : of the evaluation and of the neighbour search, 1 to 1024. In a child that was forked after the parent
+        had evaluated with several threads the evaluation has one.
+    temperature : K, for models of the free energy, which cannot be evaluated without one.
+    skin : Å, by which the neighbour list exceeds the cutoff; it is reused until atoms have moved half of it.
+
+    Notes
+    -----
+    Results: energy, free_energy, energies (eV), forces (eV/Å), stress, stresses (eV/Å³, tension positive; the stresses
+    of the atoms sum to the stress), virials (eV), and for models with charges: charges and Born effective charges (e).
+    Models of the dipole or the polarizability give only that. Born charges and per-atom virials are calculated when
+    asked for.
+
+    Threads of Python may share a calculator: it works for one after the other. Copies, also those of `copy.copy`, are
+    independent of each other.
+
+    Raises
+    ------
+    ModelError : the file is no model that can be evaluated.
+    TypeError : no setting has this name.
+    ValueError : a setting with a value that it cannot have; wrong atoms (unknown element, positions that are not
+        finite, a cell without volume, two atoms at one place), or a model with charges where the cell is not periodic
+        in all directions; a model of the free energy without a temperature.
+
+    Examples
+    --------
+    >>> atoms.calc = QNEP("nep.txt")  # doctest: +SKIP
+    >>> atoms.get_potential_energy()  # doctest: +SKIP
+    """
+
+    name = "qnep"
+
+    def __init__(self, model: ModelSource | dict[str, str], **settings: Any):
+        super().__init__([model], settings)
+
+    def _set_up(self, models: Sequence[tuple[Model, str | None]]) -> None:
+        super()._set_up(models)
+        self.implemented_properties = _properties(self._members[0].model)
+
+    @property
+    def model(self) -> Model:
+        """A copy of the model; changes to it have no effect on the results."""
+        return Model(self._members[0].model)
+
+    @classmethod
+    def fromdict(cls, settings: dict[str, Any]) -> QNEP:
+        """Make a calculator from what `todict` returned."""
+        settings = dict(settings)
+        return cls(settings.pop("model"), **settings)
+
+    def _sources_to_dict(self) -> dict[str, Any]:
+        return {"model": self._members[0].source}
+
+    def _evaluate(self, atoms: Atoms, properties: Sequence[str]) -> None:
+        member = self._members[0]
+        if member.model.kind == "potential":
+            self.results.update(self._results_of(member, atoms, properties))
+        else:
+            self.results[member.model.kind] = member.tensor(atoms)
+
     def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:  # [3, 3]
         """Return the polarizability of the cell in the units of the model's training data."""
         return self.get_property("polarizability", atoms)
@@ -391,14 +510,16 @@ class QNEP(_ModelCalculator):
         ``response`` gets the charges (n_atoms,), e, and returns potentials (n_atoms,), V, of an energy that the caller
         adds; the part of its forces that comes from the charges' dependence on the positions is then included.
         """
-        self._prepare(atoms)
-        member = self._members[0]
-        return member.evaluate(atoms, **self._options(member, ()), response=response)
+        with self._lock:
+            self._prepare(atoms)
+            member = self._members[0]
+            return member.evaluate(atoms, **self._options(member, ()), response=response)
 
     def get_descriptors(self, atoms: Atoms) -> np.ndarray:  # [n_atoms, n_descriptors]
         """Return the descriptors of all atoms, not scaled."""
-        self._prepare(atoms)
-        return self._members[0].descriptors(atoms)
+        with self._lock:
+            self._prepare(atoms)
+            return self._members[0].descriptors(atoms)
 
 
 def _properties(model: Model) -> list[str]:
@@ -453,7 +574,8 @@ class Committee(_ModelCalculator):
 
     @property
     def models(self) -> list[Model]:
-        return [member.model for member in self._members]
+        """Copies of the models; changes to them have no effect on the results."""
+        return [Model(member.model) for member in self._members]
 
     @classmethod
     def fromdict(cls, settings: dict[str, Any]) -> Committee:

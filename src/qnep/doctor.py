@@ -17,6 +17,7 @@ PYTHON_PARTS = (
     ("scikit-learn", "qnep learn", "learn"),
     ("packmol", "qnep build", "build"),
     ("rdkit", "molecules in qnep build and qnep analyse", "build"),
+    ("dftd3", "dispersion energies of labels", "dft"),
     ("parsl", "labels on a cluster", "dft"),
     ("matplotlib", "figures", "analysis"),
     ("MDAnalysis", "more trajectory formats", "analysis"),
@@ -50,10 +51,11 @@ def run(_: argparse.Namespace) -> int:
 
 
 def _engine() -> tuple[bool, list[str]]:
+    n_processors = len(os.sched_getaffinity(0))  # those that this process may use
     lines = [
         f"qnep {qnep.__version__}, Python {platform.python_version()}, {platform.platform()}",
         ", ".join(f"{package} {version(package)}" for package in ("numpy", "ase", "vesin")),
-        f"threads: {os.cpu_count()} processors, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}",
+        f"threads: {n_processors} processors, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}",
     ]
     try:
         from qnep import _core

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.extxyz import write_extxyz
 from tqdm import tqdm
 
 from qnep._optional import require
 from qnep.conventions import EV_PER_A3_IN_GPA
-from qnep.io import count_frames, iread_frames
+from qnep.files import check_replaceable
+from qnep.io import check_output, count_frames, iread_frames, write_frames
 from qnep.total_charge import total_charge_in
+
+if TYPE_CHECKING:
+    from qnep.calculator import QNEP
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ QUANTITIES = (
     Quantity("charges", "charges", "e", 1.0, True),
     Quantity("born_effective_charges", "Born charges", "e", 1.0, True),
     Quantity("dipole", "dipole", "e Å", 1.0, False),
+    Quantity("polarizability", "polarizability", "as trained", 1.0, False),
 )
+
+POLARIZABILITY_KEY = "pol"  # of the comment line; ASE has no name for it
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,15 @@ class ErrorRow:
 
 
 class Comparison:
-    """Pairs of reference and prediction, collected frame by frame."""
+    """Pairs of reference and prediction, collected frame by frame.
+
+    References that are not finite, as of a quantity that was not calculated, are left out; `n_left_out` counts them by
+    the label of their quantity.
+    """
 
     def __init__(self) -> None:
         self._pairs: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+        self.n_left_out: dict[str, int] = defaultdict(int)
 
     def add(self, atoms: Atoms, references: dict[str, Any], results: dict[str, Any]) -> None:
         """Take in the quantities of one frame that both have."""
@@ -77,11 +89,18 @@ class Comparison:
             if quantity.name == "energy":
                 pair = pair / len(atoms)
             if not quantity.is_per_atom:
-                self._pairs[quantity.name, "all"].append(pair.reshape(2, -1))
+                self._keep(quantity, "all", pair.reshape(2, -1))
                 continue
             for symbol in sorted(set(atoms.symbols)):
                 chosen = pair[:, atoms.symbols == symbol]
-                self._pairs[quantity.name, symbol].append(chosen.reshape(2, -1))
+                self._keep(quantity, symbol, chosen.reshape(2, -1))
+
+    def _keep(self, quantity: Quantity, element: str, pair: np.ndarray) -> None:
+        is_known = np.isfinite(pair[0])
+        if is_known.any():
+            self._pairs[quantity.name, element].append(pair[:, is_known])
+        if not is_known.all():
+            self.n_left_out[quantity.label] += int((~is_known).sum())
 
     def pairs(self, name: str) -> dict[str, np.ndarray]:
         """The pairs of one quantity by element, each [2, n_values]: reference, prediction."""
@@ -93,7 +112,8 @@ class Comparison:
 
     def quantities(self) -> list[Quantity]:
         """The quantities for which there is something to compare."""
-        return [quantity for quantity in QUANTITIES if self.pairs(quantity.name)]
+        compared = {name for name, _ in self._pairs}
+        return [quantity for quantity in QUANTITIES if quantity.name in compared]
 
     def rows(self) -> list[ErrorRow]:
         """Errors of every quantity: over all values, then by element where it belongs to atoms."""
@@ -122,69 +142,101 @@ def _error_row(quantity: Quantity, element: str, pair: np.ndarray) -> ErrorRow:
 def format_rows(rows: Iterable[ErrorRow]) -> str:
     """A table of errors for people."""
     lines = [
-        f"{'quantity':<14}{'element':<9}{'values':>10}{'RMSE':>12}{'MAE':>12}{'largest':>12}  unit"
+        f"{'quantity':<15}{'element':<9}{'values':>10}{'RMSE':>12}{'MAE':>12}{'largest':>12}  unit"
     ]
     for row in rows:
         label = row.quantity if row.element == "all" else ""
         lines.append(
-            f"{label:<14}{row.element:<9}{row.n_values:>10}{row.rmse:>12.5g}{row.mean_absolute:>12.5g}"
+            f"{label:<15}{row.element:<9}{row.n_values:>10}{row.rmse:>12.5g}{row.mean_absolute:>12.5g}"
             f"{row.largest:>12.5g}  {row.unit}"
         )
     return "\n".join(lines)
 
 
 def evaluate_frames(
-    calculator: Calculator, frames: Iterable[Atoms], name: str, comparison: Comparison
+    calculator: QNEP, frames: Iterable[Atoms], name: str, comparison: Comparison
 ) -> Iterator[Atoms]:
     """Evaluate frames one by one and collect the errors against the references that they carry.
 
     Parameters
     ----------
-    calculator : `QNEP` or another calculator with a setting ``total_charge``.
-    frames : structures with their references in ``atoms.calc``; a total charge may stand in ``atoms.info`` as
-        ``charge`` or ``total_charge``.
+    calculator : keeps its settings.
+    frames : structures with their references in ``atoms.calc``; that of the polarizability stands in ``atoms.info`` as
+        ``pol``. A total charge (e, as ``charge`` or ``total_charge``) and, for a model of the free energy, a
+        ``temperature`` (K) in ``atoms.info`` have precedence over those of the calculator.
     name : of their file, for messages.
     comparison : is added to.
 
     Yields
     ------
-    Copies of the frames with the results in a single-point calculator.
+    Copies of the frames with the results in a single-point calculator, the polarizability in ``info`` as ``pol``.
 
     Raises
     ------
     ValueError : a frame that the model cannot describe; the text names file and frame.
     """
-    default_charge = float(calculator.parameters["total_charge"])
-    for index, frame in enumerate(frames):
-        references = dict(frame.calc.results) if frame.calc is not None else {}
-        try:
-            total_charge = total_charge_in(frame.info)
-            calculator.set(total_charge=default_charge if total_charge is None else total_charge)
-            results = _evaluate(calculator, frame, references)
-        except ValueError as failure:
-            raise ValueError(f"{name}, frame {index}: {failure}") from failure
-        comparison.add(frame, references, results)
-        output = frame.copy()
-        output.calc = SinglePointCalculator(output, **results)
-        yield output
+    model = calculator.model
+    defaults = {key: calculator.parameters[key] for key in ("total_charge", "temperature")}
+    try:
+        for index, frame in enumerate(frames):
+            try:
+                references = _references(frame)
+                calculator.set(**(defaults | _conditions(frame, model.has_temperature)))
+                results = _evaluate(calculator, frame, references)
+                comparison.add(frame, references, results)
+            except ValueError as failure:
+                raise ValueError(f"{name}, frame {index}: {failure}") from failure
+            yield _with_results(frame, results)
+    finally:
+        calculator.set(**defaults)
 
 
-def _evaluate(calculator: Calculator, frame: Atoms, references: dict[str, Any]) -> dict[str, Any]:
-    """Results that ASE knows by name; Born charges only where there are references, because they cost time."""
+def _references(frame: Atoms) -> dict[str, Any]:
+    references = dict(frame.calc.results) if frame.calc is not None else {}
+    if POLARIZABILITY_KEY in frame.info:
+        polarizability = np.asarray(frame.info[POLARIZABILITY_KEY])
+        if polarizability.size != 9 or polarizability.dtype.kind not in "fiu":
+            raise ValueError(
+                f"{POLARIZABILITY_KEY} must be nine numbers, got {frame.info[POLARIZABILITY_KEY]!r}"
+            )
+        references["polarizability"] = polarizability.reshape(3, 3)
+    return references
+
+
+def _conditions(frame: Atoms, has_temperature: bool) -> dict[str, Any]:
+    """What a frame says about itself that the model depends on, as settings of the calculator."""
+    conditions: dict[str, Any] = {}
+    total_charge = total_charge_in(frame.info)
+    if total_charge is not None:
+        conditions["total_charge"] = total_charge
+    if has_temperature and "temperature" in frame.info:
+        conditions["temperature"] = frame.info["temperature"]
+    return conditions
+
+
+def _evaluate(calculator: QNEP, frame: Atoms, references: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the model gives; Born charges only where there are references, because they cost time."""
+    # Born charges first: their evaluation gives the other results as well.
+    names = ["energy", "forces", "stress", "charges", "dipole", "polarizability"]
+    if "born_effective_charges" in references:
+        names.insert(0, "born_effective_charges")
     results = {}
-    for name in ("energy", "forces", "stress", "charges", "dipole"):
+    for name in names:
         try:
             results[name] = calculator.get_property(name, frame)
         except PropertyNotImplementedError:
             continue
-    if (
-        "born_effective_charges" in references
-        and "born_effective_charges" in calculator.implemented_properties
-    ):
-        results["born_effective_charges"] = calculator.get_property("born_effective_charges", frame)
-    if "polarizability" in calculator.implemented_properties:
-        frame.info["polarizability"] = calculator.get_property("polarizability", frame)
     return results
+
+
+def _with_results(frame: Atoms, results: dict[str, Any]) -> Atoms:
+    output = frame.copy()
+    results = dict(results)
+    if "polarizability" in results:
+        # Nine numbers in a row: ASE writes a matrix in a way that only ASE reads.
+        output.info[POLARIZABILITY_KEY] = results.pop("polarizability").ravel()
+    output.calc = SinglePointCalculator(output, **results)
+    return output
 
 
 def plot_parity(comparison: Comparison, path: str) -> None:
@@ -244,9 +296,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "errors is printed.",
     )
     parser.add_argument("model", help="model file, as nep.txt")
-    parser.add_argument("structures", help="extended XYZ or another format that ASE reads")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="write the structures with results, extended XYZ"
+        "structures", help="extended XYZ or another format that ASE reads; - for standard input"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the structures with results, extended XYZ (also .xyz.gz)",
     )
     parser.add_argument(
         "--plot", metavar="FILE", help="draw prediction against reference (png, pdf, svg)"
@@ -260,7 +317,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="e; a frame's own charge= has precedence",
     )
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="K", help="for temperature models"
+        "--temperature",
+        type=float,
+        metavar="K",
+        help="for models of the free energy; a frame's own temperature= has precedence",
     )
     parser.add_argument("--precision", choices=("double", "single"), default="double")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
@@ -272,12 +332,12 @@ def run(options: argparse.Namespace) -> None:
 
     Raises
     ------
-    ValueError : there are no structures in the file, or one that the model cannot describe.
+    ValueError : there are no structures in the file, or one that the model cannot describe; the picture or the output
+        cannot be written where they shall stand.
     """
     from qnep.calculator import QNEP
 
-    if options.plot:
-        require("matplotlib", extra="analysis")
+    _check_files(options)
     calculator = QNEP(
         options.model,
         total_charge=options.total_charge,
@@ -287,6 +347,10 @@ def run(options: argparse.Namespace) -> None:
         n_threads=options.threads,
         skin=0.0,
     )
+    if options.total_charge and calculator.model.charge_mode == 0:
+        raise ValueError(
+            f"--total-charge is for models with charges, {calculator.model.token} has none"
+        )
     comparison = Comparison()
     structures = iread_frames(options.structures)
     first = next(structures, None)
@@ -294,13 +358,13 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.structures}: no structures in the file")
     frames = tqdm(
         chain([first], structures),
-        total=count_frames(options.structures),
+        total=count_frames(options.structures) if sys.stderr.isatty() else None,
         unit="frame",
         disable=None,
     )
     evaluated = evaluate_frames(calculator, frames, options.structures, comparison)
     n_frames = (
-        _write(evaluated, Path(options.output)) if options.output else sum(1 for _ in evaluated)
+        write_frames(options.output, evaluated) if options.output else sum(1 for _ in evaluated)
     )
     print(
         f"{n_frames} frames evaluated"
@@ -308,17 +372,31 @@ def run(options: argparse.Namespace) -> None:
     )
     if comparison.quantities():
         print(format_rows(comparison.rows()))
+    if comparison.n_left_out:
+        counts = ", ".join(f"{label} {n}" for label, n in comparison.n_left_out.items())
+        print(f"left out, because the reference is not finite: {counts}")
     if options.plot:
         plot_parity(comparison, options.plot)
 
 
-def _write(frames: Iterable[Atoms], path: Path) -> int:
-    """Write frames as they come; the file gets its name when it is whole."""
-    partial = path.with_name(path.name + ".part")
-    n_frames = 0
-    with partial.open("w") as file:
-        for frame in frames:
-            write_extxyz(file, frame)
-            n_frames += 1
-    partial.replace(path)
-    return n_frames
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise ValueError if what shall be written cannot be, or would take the place of what is read."""
+    if options.plot:
+        _check_picture(Path(options.plot))
+    if not options.output:
+        return
+    output = Path(options.output)
+    check_output(output)
+    for source in (Path(options.model), Path(options.structures)):
+        if output.exists() and source.exists() and output.samefile(source):
+            raise ValueError(f"{output}: is read, so it cannot be written at the same time")
+
+
+def _check_picture(path: Path) -> None:
+    backend = require("matplotlib.backend_bases", extra="analysis")
+    suffixes = [f".{suffix}" for suffix in backend.FigureCanvasBase.get_supported_filetypes()]
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"{path}: wanted the name of a picture, which ends in {', '.join(suffixes)}"
+        )
+    check_replaceable(path)

@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -16,12 +18,36 @@ _KEY_SIZE = 32
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace a file by new content, text as UTF-8; a reader, or a kill at any moment, sees the old or the new one."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write, which takes the place of `path` when it is whole, or goes after an error."""
     temporary = path.with_name(path.name + f".{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise ValueError, with one sentence, where no file can be written: for a look before long work.
+
+    What is no regular file (a folder, a device, a pipe) is refused, because it would be replaced by one.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: wanted the name of a file, got a folder")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: wanted the name of a file, got a device or a pipe")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{path}: the folder {path.parent} cannot be written to")
 
 
 def take_lock(path: Path) -> int | None:

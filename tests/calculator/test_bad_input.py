@@ -65,7 +65,7 @@ def mutate(text: str, random: np.random.Generator) -> str:
 
 def result_of(model: Model, atoms: Atoms) -> np.ndarray:
     """Everything that a model gives for the atoms, as one vector."""
-    calculator = QNEP(model, temperature=300.0)
+    calculator = QNEP(model, temperature=300.0 if model.has_temperature else None)
     if model.kind == "dipole":
         return calculator.get_dipole_moment(atoms)
     if model.kind == "polarizability":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +28,12 @@ FORMS = {
     "nep4_charge2": {"charge_mode": 2},
     "nep4_temperature": {"has_temperature": True},
 }
+
+
+def calculator_of(form: str, **settings) -> QNEP:
+    """The calculator of a random model; 300 K where it is one of the free energy."""
+    model = random_model("Na F", **FORMS[form], seed=1)
+    return QNEP(model, temperature=300.0 if model.has_temperature else None, **settings)
 
 
 def salt(generator: np.random.Generator, n_atoms: int = 24) -> Atoms:
@@ -85,6 +94,19 @@ def test_calorine(form, atoms, tmp_path):
     np.testing.assert_allclose(atoms.get_stress(), reference.get_stress(), atol=1e-10)
 
 
+def test_auto_takes_the_mesh_where_the_ewald_sum_refuses(generator):
+    """A cell of 330 Å has more reciprocal vectors than fit; also after a small one, whose choice is kept otherwise."""
+    model = random_model("Na F", charge_mode=2, seed=1)
+    pair = Atoms("NaF", positions=[[0, 0, 0], [0, 0, 2.3]], cell=[20.0] * 3, pbc=True)
+    calculator = QNEP(model, precision="single", accuracy=1e-2)  # a mesh of a few seconds
+    small = calculator.get_forces(pair)
+    pair.set_cell([330.0] * 3)
+    forces = calculator.get_forces(pair)
+    np.testing.assert_allclose(forces, small, atol=1e-2)  # of images at 20 Å
+    with pytest.raises(ValueError, match="too many reciprocal vectors"):
+        QNEP(model, kspace="ewald").get_forces(pair)
+
+
 # --- derivatives and sums ---------------------------------------------------------------------------------------------
 
 
@@ -92,9 +114,7 @@ def test_calorine(form, atoms, tmp_path):
 def test_forces_and_stress_are_derivatives(form, generator):
     """Central differences with 1e-4 Å: errors of 1e-8 of the third derivative, and of rounding, 1e-10."""
     atoms = salt(generator, 8)
-    atoms.calc = QNEP(
-        random_model("Na F", **FORMS[form], seed=1), temperature=300.0, kspace="ewald"
-    )
+    atoms.calc = calculator_of(form, kspace="ewald")
     numerical = calculate_numerical_forces(atoms, eps=1e-4, iatoms=[0, 5])
     np.testing.assert_allclose(atoms.get_forces()[[0, 5]], numerical, atol=1e-6)
     numerical = calculate_numerical_stress(atoms, eps=1e-5)
@@ -104,7 +124,7 @@ def test_forces_and_stress_are_derivatives(form, generator):
 @pytest.mark.parametrize("form", FORMS)
 def test_sums_over_atoms(form, atoms):
     """Rounding of sums over 24 atoms."""
-    calculator = atoms.calc = QNEP(random_model("Na F", **FORMS[form], seed=1), temperature=300.0)
+    calculator = atoms.calc = calculator_of(form)
     assert atoms.get_potential_energies().sum() == pytest.approx(
         atoms.get_potential_energy(), abs=1e-11
     )
@@ -246,6 +266,21 @@ def test_other_atoms_on_the_same_places(atoms):
     assert calculator.get_potential_energy(exchanged) != pytest.approx(energy)
 
 
+@pytest.mark.parametrize("make", [QNEP, lambda model: Committee([model, model])])
+def test_a_direct_calculation_drops_the_results_of_other_atoms(atoms, make):
+    """ASE's own calls reset the calculator before; those of other programs need not."""
+    calculator = make(random_model("Na F", charge_mode=2, seed=4))
+    calculator.calculate(atoms, ["born_effective_charges"])
+    calculator.calculate(atoms, ["virials"])
+    assert {"born_effective_charges", "virials"} <= set(calculator.results)
+    moved = atoms.copy()
+    moved.rattle(0.2, seed=3)
+    calculator.calculate(moved, ["energy"])
+    assert not {"born_effective_charges", "virials"} & set(calculator.results)
+    expected = QNEP(random_model("Na F", charge_mode=2, seed=4)).get_born_effective_charges(moved)
+    np.testing.assert_allclose(calculator.get_born_effective_charges(moved), expected, atol=1e-11)
+
+
 def test_another_element_after_a_refused_geometry(atoms):
     """The neighbour list is still that of the first atoms; to 1e-10, as a fresh one has the pairs in other order."""
     calculator = QNEP(random_model("Na F", seed=6))
@@ -264,10 +299,10 @@ def test_another_element_after_a_refused_geometry(atoms):
 
 
 @pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))]
+    "duplicate", [copy.copy, copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))]
 )
 def test_copies_and_pickles(atoms, duplicate, tmp_path):
-    """The copy needs no file."""
+    """The copy needs no file, and nothing that is done to it shows in the original."""
     path = tmp_path / "nep.txt"
     random_model("Na F", charge_mode=2).write(str(path))
     for calculator in (QNEP(path, total_charge=1.0), Committee([path, path], skin=1.0)):
@@ -279,6 +314,12 @@ def test_copies_and_pickles(atoms, duplicate, tmp_path):
             other.get_forces(atoms), calculator.get_forces(atoms), atol=1e-11
         )
         assert np.abs(other.get_forces(atoms) - forces).max() > 0.0
+        moved = atoms.copy()
+        moved.rattle(0.1, seed=2)
+        expected = other.get_forces(moved)
+        np.testing.assert_allclose(calculator.get_forces(moved), expected, atol=1e-11)
+        other.set(total_charge=0.5)
+        np.testing.assert_allclose(calculator.get_forces(moved), expected, atol=1e-11)
 
 
 def test_dictionaries(atoms, tmp_path):
@@ -360,6 +401,9 @@ def test_a_committee_is_the_mean_of_its_members(atoms):
     assert committee.results["energy_std"] == pytest.approx(np.std(energies))
     charges = np.mean([member.get_charges(atoms) for member in members], axis=0)
     np.testing.assert_allclose(committee.get_charges(atoms), charges, atol=1e-12)
+    for name in ("get_virials", "get_born_effective_charges"):
+        mean = np.mean([getattr(member, name)(atoms) for member in members], axis=0)
+        np.testing.assert_allclose(getattr(committee, name)(atoms), mean, atol=1e-12)
 
 
 def test_equal_members_do_not_scatter(atoms):
@@ -422,10 +466,150 @@ def test_a_failure_leaves_no_results_of_other_atoms():
         calculator.get_forces(pair)
 
 
+def test_wrong_numbers_of_elements(atoms):
+    calculator = QNEP(random_model("Na F"))
+    calculator.get_forces(atoms)
+    for number, name in ((200, "the atomic number 200"), (-11, "the atomic number -11"), (0, "X")):
+        atoms.numbers[0] = number
+        with pytest.raises(ValueError, match=f"knows the elements Na F, got {name}"):
+            calculator.get_forces(atoms)
+
+
+@pytest.mark.parametrize("form", ["nep4_zbl", "nep4_charge2"])
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"precision": "half"}, "precision must be double or single, got 'half'"),
+        ({"kspace": "bogus"}, "kspace must be auto, ewald or pppm, got 'bogus'"),
+        ({"kspace": np.array(["auto", "ewald"])}, "kspace must be auto"),
+        ({"simd": "mmx"}, "simd must be auto, .*, got 'mmx'"),
+        ({"accuracy": 0.0}, "accuracy must be a positive number, eV/Å, got 0"),
+        ({"accuracy": np.nan}, "accuracy must be a positive number, eV/Å, got nan"),
+        ({"total_charge": np.inf}, "total_charge must be a finite number, e, got inf"),
+        ({"total_charge": "1"}, "total_charge must be a finite number, e, got '1'"),
+        ({"n_threads": 1.5}, "n_threads must be a whole number from 1 to 1024, got 1.5"),
+        ({"n_threads": 0}, "n_threads must be a whole number from 1 to 1024, got 0"),
+        ({"n_threads": 10**12}, "n_threads must be a whole number from 1 to 1024"),
+        ({"mean_correction": "no"}, "mean_correction must be True or False, got 'no'"),
+        ({"skin": -1.0}, "skin must be a finite number that is not negative, Å, got -1"),
+        ({"temperature": np.nan}, "temperature must be None or a finite number"),
+        ({"temperature": -5.0}, "temperature must be None or .* not negative, K, got -5"),
+        ({"temperature": 300.0}, "is for models of the free energy, got 300 K for nep4"),
+    ],
+)
+def test_settings_that_cannot_be(form, settings, text, atoms):
+    """Refused by the constructor and by `set`, after which the calculator is as it was."""
+    with pytest.raises(ValueError, match=text):
+        QNEP(random_model("Na F", **FORMS[form]), **settings)
+    calculator = calculator_of(form)
+    energy, parameters = calculator.get_potential_energy(atoms), dict(calculator.parameters)
+    with pytest.raises(ValueError, match=text):
+        calculator.set(**({"total_charge": 1.0, "n_threads": 2} | settings))
+    assert dict(calculator.parameters) == parameters
+    assert calculator.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-11)
+    assert copy.deepcopy(calculator).get_potential_energy(atoms) == pytest.approx(energy)
+
+
+def test_settings_of_numpy(atoms):
+    settings = {
+        "n_threads": np.int64(2), "total_charge": np.float32(1.0), "skin": 1, "accuracy": np.float64(1e-4)
+    }  # fmt: skip
+    calculator = QNEP(random_model("Na F", charge_mode=2), **settings)
+    assert calculator.get_charges(atoms).sum() == pytest.approx(1.0)
+
+
+def test_set_knows_only_settings(atoms, tmp_path):
+    """A model is none: what is already evaluated would go by its name."""
+    calculator = QNEP(random_model("Na F"))
+    for name in ("model", "Total_charge", "label", "parameters"):
+        with pytest.raises(TypeError, match=f"no setting {name}; it knows total_charge"):
+            calculator.set(**{name: tmp_path / "nep.txt"})
+    assert calculator.set(skin=1.0) == {}
+    assert calculator.set(skin=0.5) == {"skin": 0.5}
+
+
+def test_a_model_of_the_free_energy_needs_a_temperature(atoms):
+    calculator = QNEP(random_model("Na F", has_temperature=True, seed=1))
+    for call in (calculator.get_potential_energy, calculator.get_descriptors):
+        with pytest.raises(ValueError, match=r"nep4_temperature .* needs a temperature in K"):
+            call(atoms)
+    calculator.set(temperature=300.0)
+    energy = calculator.get_potential_energy(atoms)
+    assert energy == calculator_of("nep4_temperature").get_potential_energy(atoms)
+    calculator.set(temperature=0.0)
+    assert calculator.get_potential_energy(atoms) != pytest.approx(energy)
+    QNEP(
+        random_model("Na F"), temperature=0.0
+    )  # the default of older versions, which files may hold
+
+
+def test_the_model_is_the_calculators_own(atoms):
+    """Changes to the caller's, or to what the calculator hands out, do not come through when settings change."""
+    model = random_model("Na F", seed=1)
+    calculator, committee = QNEP(model), Committee([model, model])
+    energy = calculator.get_potential_energy(atoms)
+    for one in (model, calculator.model, committee.models[0]):
+        one.parameters = one.parameters * 1.1
+    for one in (calculator, committee):
+        one.set(skin=0.5)
+        assert one.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-11)
+
+
+# --- threads and processes --------------------------------------------------------------------------------------------
+
+
+def test_one_calculator_for_several_threads(generator):
+    """Each thread gets the results of its own atoms; evaluations at the same time would spoil each other's memory."""
+    model = random_model("Na F", charge_mode=2, seed=1)
+    frames = [salt(generator, 48) for _ in range(6)]
+    fresh = [QNEP(model) for _ in frames]
+    expected = [
+        (one.get_forces(frame), one.get_descriptors(frame)) for one, frame in zip(fresh, frames)
+    ]
+    calculator = QNEP(model)
+
+    def work(k: int) -> float:
+        forces, descriptors = (
+            calculator.get_forces(frames[k]),
+            calculator.get_descriptors(frames[k]),
+        )
+        error = max(
+            np.abs(forces - expected[k][0]).max(), np.abs(descriptors - expected[k][1]).max()
+        )
+        return max(error, np.abs(calculator.evaluate(frames[k])["forces"] - expected[k][0]).max())
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(work, list(range(6)) * 10)) < 1e-10
+
+
+def test_a_forked_child_after_a_parent_with_threads(tmp_path):
+    """OpenMP's threads are not copied by a fork, so waiting for them would take for ever."""
+    random_model("Na F", charge_mode=2, seed=1).write(tmp_path / "nep.txt")
+    script = (
+        "import multiprocessing, sys\n"
+        "from ase.build import bulk\n"
+        "from qnep import QNEP\n"
+        "atoms = bulk('NaF', 'rocksalt', a=4.7, cubic=True) * 2\n"
+        "atoms.rattle(0.05, seed=1)\n"
+        "def energy(kspace):\n"
+        "    calculator = QNEP(sys.argv[1], n_threads=2, kspace=kspace)\n"
+        "    return calculator.get_potential_energy(atoms)\n"
+        "names = ['ewald', 'pppm']\n"
+        "expected = [energy(name) for name in names]\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    found = pool.map_async(energy, names).get(timeout=60)\n"
+        "assert all(abs(a - b) < 1e-9 for a, b in zip(found, expected)), (found, expected)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "nep.txt")],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+
+
 def test_wrong_settings(tmp_path):
     with pytest.raises(TypeError, match="no setting totalcharge; it knows total_charge, kspace"):
         QNEP(random_model("Na F"), totalcharge=1.0)
-    with pytest.raises(ValueError, match="double or single, got 'half'"):
-        QNEP(random_model("Na F"), precision="half")
     with pytest.raises(ModelError, match=r"missing\.txt"):
         QNEP(tmp_path / "missing.txt")

@@ -1,5 +1,6 @@
 """Files written whole, and signatures that only their writer can make."""
 
+import os
 import stat
 
 import pytest
@@ -14,6 +15,26 @@ def test_a_failed_write_leaves_the_old_content(tmp_path):
     with pytest.raises(TypeError):
         files.write_atomically(path, 5)
     assert path.read_bytes() == "α".encode()
+
+
+def test_a_failed_write_leaves_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(RuntimeError, match="half"), files.replacing(path) as temporary:
+        temporary.write_text("α")
+        raise RuntimeError("half of it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, text in (
+        (".", "got a folder"),
+        ("pipe", "got a device or a pipe"),
+        ("no/file", "there is no folder"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            files.check_replaceable(tmp_path / name)
+    files.check_replaceable(tmp_path / "new")
 
 
 def test_signature(tmp_path, monkeypatch):

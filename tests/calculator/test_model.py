@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
 
 import numpy as np
@@ -29,8 +30,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_random_models_survive_the_file(form, tmp_path):
     model = random_model("C H Na", **FORMS[form], seed=3)
-    model.write(str(tmp_path / "nep.txt"))
-    read = Model.read(str(tmp_path / "nep.txt"))
+    model.write(tmp_path / "nep.txt")
+    read = Model.read(tmp_path / "nep.txt")
+    assert Model.read(str(tmp_path / "nep.txt")).format() == read.format()
     assert read.token == model.token
     np.testing.assert_array_equal(read.parameters, model.parameters)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).parameters, model.parameters)
@@ -43,6 +45,34 @@ def test_a_changed_cutoff_survives_the_file():
     copy = pickle.loads(pickle.dumps(model))
     assert list(copy.radial_cutoffs) == [6.0, 5.0]
     assert list(copy.angular_cutoffs) == [4.0, 4.0]
+
+
+def test_a_model_with_charges_has_one_radial_cutoff():
+    """Its Ewald parameter belongs to the largest: at a shorter one the real-space energy would jump."""
+    for charge_mode in (1, 2):
+        with pytest.raises(qnep.ModelError, match=r"one radial cutoff .* got 8\.0+ and 4\.0+ Ang"):
+            random_model("Na F", charge_mode=charge_mode, radial_cutoff=(8.0, 4.0))
+        random_model("Na F", charge_mode=charge_mode, angular_cutoff=(4.0, 3.0))
+
+
+def test_files_that_are_no_text(tmp_path):
+    """The message is one sentence whatever the bytes."""
+    text = random_model("Na F", seed=1).format()
+    for name, content, message in (
+        ("nep.txt.gz", gzip.compress(text.encode()), "wanted a text file, got a binary or a comp"),
+        (
+            "latin.txt",
+            text.replace("Na F", "Na é").encode("latin-1"),
+            r"line 1: wanted .* got '\?'",
+        ),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(qnep.ModelError, match=f"{name}.*{message}"):
+            Model.read(tmp_path / name)
+    with pytest.raises(qnep.ModelError, match="wanted a model file, got a folder"):
+        Model.read(tmp_path)
+    (tmp_path / "mark.txt").write_text(text, encoding="utf-8-sig")
+    assert Model.read(tmp_path / "mark.txt").format() == text
 
 
 def test_the_published_shape_has_its_number_of_parameters():

@@ -17,6 +17,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from qnep import QNEP, Model, cli, random_model, read_frames
 from qnep.doctor import PYTHON_PARTS
+from qnep.evaluate import Comparison, evaluate_frames
+from qnep.io import write_frames
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -147,6 +149,130 @@ def test_eval_takes_the_total_charge_of_a_frame(model_path, tmp_path, key):
     assert sums == pytest.approx([1.5, 0.0], abs=1e-6)
 
 
+def test_eval_writes_born_charges(model_path, tmp_path, capsys):
+    """Files with references for them; their results are references for a second look. Nine digits in the file."""
+    atoms = bulk("NaF", "rocksalt", a=4.7, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    QNEP(model_path).get_born_effective_charges(atoms)
+    born = np.ones((8, 3, 3))
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, born_effective_charges=born)
+    write_frames(tmp_path / "born.xyz", [atoms])
+    output = tmp_path / "out.xyz.gz"
+    assert cli.main(["eval", str(model_path), str(tmp_path / "born.xyz"), "-o", str(output)]) == 0
+    assert cli.main(["eval", str(model_path), str(output)]) == 0
+    (row,) = re.findall(
+        r"Born charges +all +72 +(\S+)", capsys.readouterr().out.split("frames")[-1]
+    )
+    assert float(row) < 1e-7
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_eval_of_a_model_of_the_free_energy(tmp_path, capsys):
+    """A frame's temperature has precedence; a frame without one needs that of the command."""
+    model = random_model("Na F", has_temperature=True, seed=1)
+    model.write(tmp_path / "nep.txt")
+    atoms = [bulk("NaF", "rocksalt", a=4.7) for _ in range(2)]
+    atoms[0].info["temperature"] = 500.0
+    ase.io.write(tmp_path / "in.xyz", atoms, format="extxyz")
+    command = ["eval", str(tmp_path / "nep.txt"), str(tmp_path / "in.xyz")]
+    assert cli.main(command) == 2
+    assert re.search(r"in\.xyz, frame 1: .* needs a temperature", capsys.readouterr().err)
+    output = tmp_path / "out.xyz"
+    assert cli.main([*command, "--temperature", "100", "-o", str(output)]) == 0
+    energies = [frame.get_potential_energy() for frame in read_frames(output)]
+    expected = [QNEP(model, temperature=t).get_potential_energy(atoms[0]) for t in (500.0, 100.0)]
+    assert energies == pytest.approx(expected, abs=1e-7)
+    assert energies[0] != pytest.approx(energies[1])
+
+
+def test_eval_compares_polarizabilities(tmp_path, capsys):
+    model = random_model("Na F", kind="polarizability", seed=1)
+    model.write(tmp_path / "nep.txt")
+    atoms = bulk("NaF", "rocksalt", a=4.7)
+    atoms.info["pol"] = QNEP(model).get_polarizability(atoms).ravel() + 2.0
+    ase.io.write(tmp_path / "in.xyz", atoms, format="extxyz")
+    output = tmp_path / "out.xyz"
+    command = ["eval", str(tmp_path / "nep.txt")]
+    assert cli.main([*command, str(tmp_path / "in.xyz"), "-o", str(output)]) == 0
+    assert re.search(r"polarizability all +9 +2 +2 +2 ", capsys.readouterr().out)
+    assert re.search(r'pol="(-?[\d.e-]+ ?){9}"', output.read_text())
+
+
+def test_eval_leaves_out_references_that_are_not_finite(model_path, labelled, capsys):
+    """One NaN, in the first of three frames, would make all errors NaN."""
+    text = labelled.read_text()
+    labelled.write_text(re.sub(r" energy=\S+", " energy=nan", text, count=1))
+    assert cli.main(["eval", str(model_path), str(labelled)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"energy +all +2 +10 +10 +10 ", out)
+    assert "not finite: energy 1\n" in out
+
+
+def test_evaluate_frames_leaves_calculator_and_frames_alone(model_path, monkeypatch):
+    """And evaluates a frame once, also where there are Born charges to compare with."""
+    calculator = QNEP(model_path)
+    atoms = bulk("NaF", "rocksalt", a=4.7)
+    atoms.info["charge"] = 1.5
+    atoms.calc = SinglePointCalculator(atoms, born_effective_charges=np.zeros((2, 3, 3)))
+    calls = []
+    evaluate = calculator._evaluate
+    monkeypatch.setattr(calculator, "_evaluate", lambda *a: (calls.append(a), evaluate(*a)))
+    (output,) = evaluate_frames(calculator, [atoms], "in.xyz", Comparison())
+    assert output.get_charges().sum() == pytest.approx(1.5)
+    assert len(calls) == 1
+    assert calculator.parameters["total_charge"] == 0.0
+    assert atoms.info == {"charge": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["-o", "nep.txt"], "nep.txt: wanted a name of extended XYZ"),
+        (["-o", "labelled.xyz"], "labelled.xyz: is read, so it cannot be written"),
+        (["-o", "link.xyz"], "link.xyz: is read, so it cannot be written"),
+        (["-o", "out.traj"], "out.traj: wanted a name of extended XYZ"),
+        (["-o", "."], ".: wanted a name of extended XYZ"),
+        (["-o", "pipe.xyz"], "pipe.xyz: wanted the name of a file, got a device or a pipe"),
+        (["-o", "/dev/null"], "/dev/null: wanted a name of extended XYZ"),
+        (["--plot", "a.foo"], "a.foo: wanted the name of a picture, which ends in .*.png"),
+        (["--plot", "no/a.png"], "no/a.png: there is no folder no"),
+        (["--total-charge", "1"], None),
+        (["--total-charge", "nan"], "total_charge must be a finite number"),
+        (["--temperature", "300"], "temperature is for models of the free energy"),
+        (["--threads", "0"], "n_threads must be a whole number"),
+    ],
+)
+def test_eval_refuses_before_it_evaluates(
+    arguments, text, model_path, labelled, monkeypatch, capsys
+):
+    monkeypatch.chdir(model_path.parent)
+    os.mkfifo("pipe.xyz")
+    Path("link.xyz").symlink_to("labelled.xyz")
+    before = {path.name: path.is_file() and path.read_bytes() for path in Path().iterdir()}
+    if text is None:
+        text = "--total-charge is for models with charges, nep4 has none"
+        random_model("Na F").write("plain.txt")
+        before["plain.txt"] = Path("plain.txt").read_bytes()
+        model_path = Path("plain.txt")
+    monkeypatch.setattr(
+        "qnep.evaluate.evaluate_frames", lambda *arguments: pytest.fail("it evaluates")
+    )
+    assert cli.main(["eval", str(model_path), "labelled.xyz", *arguments]) == 2
+    assert re.search(text, capsys.readouterr().err)
+    after = {path.name: path.is_file() and path.read_bytes() for path in Path().iterdir()}
+    assert after == before
+
+
+def test_eval_keeps_the_old_file_after_an_error(model_path, tmp_path):
+    frames = [bulk("NaF", "rocksalt", a=4.7), bulk("NaCl", "rocksalt", a=5.6)]
+    ase.io.write(tmp_path / "in.xyz", frames, format="extxyz")
+    output = tmp_path / "out.xyz"
+    output.write_text("of yesterday")
+    assert cli.main(["eval", str(model_path), str(tmp_path / "in.xyz"), "-o", str(output)]) == 2
+    assert output.read_text() == "of yesterday"
+    assert {path.name for path in tmp_path.iterdir()} == {"nep.txt", "in.xyz", "out.xyz"}
+
+
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_eval_of_no_structures_replaces_nothing(model_path, tmp_path, text, capsys):
     empty, output = tmp_path / "empty.xyz", tmp_path / "out.xyz"
@@ -172,6 +298,8 @@ def test_doctor(capsys):
     text = capsys.readouterr().out
     assert "instruction sets: sse2" in text or "instruction sets: generic" in text
     assert re.search(r"matplotlib +\d", text)
+    assert "dftd3" in text
+    assert f"threads: {len(os.sched_getaffinity(0))} processors" in text
 
 
 def test_every_extra_is_told_of():

@@ -169,5 +169,5 @@ def test_wrong_input():
         solver.compute(np.zeros((2, 3)), np.zeros((3, 3)), np.zeros(2))
     with pytest.raises(ValueError, match="cell with a volume"):
         solver.compute(np.zeros((2, 3)), np.full((3, 3), np.nan), np.zeros(2))
-    with pytest.raises(ValueError, match="use the particle mesh"):
+    with pytest.raises(ValueError, match="less vacuum, or the particle mesh"):
         solver.compute(np.zeros((2, 3)), np.eye(3) * 1e4, np.zeros(2))
