@@ -97,8 +97,24 @@ def test_elements_are_those_of_the_model_to_start_from(config, capsys):
     [
         (["--batch-size", "-1"], "batch_size must be a number of at least 0, got -1"),
         (["--learning-rate", "-1"], "learning_rate must be positive, got -1.0"),
+        (["--patience", "5"], "patience needs a validation set"),
+        (["--learning-rate", "1e-6"], "must not rise, from 1e-06 to final_learning_rate = 1e-05"),
     ],
 )
 def test_wrong_options_are_named(config, options, words, capsys):
     assert train(config, *options) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("bootstrap = true", "bootstrap needs a committee: give members = 2 or more"),
+        ("new_weight = 2.0", "new_weight is against replayed structures: give replay"),
+        ("n_replay = 100", "n_replay needs files of older structures: give replay"),
+    ],
+)
+def test_settings_without_meaning_are_named(config, line, words, capsys):
+    config.write_text(CONFIG + line + "\n")
+    assert train(config) == 2
     assert words in capsys.readouterr().err

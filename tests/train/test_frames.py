@@ -78,6 +78,27 @@ def test_words_in_place_of_numbers_are_named(make_atoms, info, words):
         FrameReader(("O", "H")).read(make_atoms(0, **info), "frame 7")
 
 
+@pytest.mark.parametrize("pbc", [False, (True, True, False)])
+def test_open_directions_are_read_and_refused_with_charges(make_atoms, pbc):
+    """The calculator refuses them as well: an Ewald sum repeats the cell in all directions."""
+    atoms = make_atoms(0)
+    atoms.pbc = pbc
+    assert FrameReader(("O", "H")).read(atoms, "frame 7").pbc == tuple(atoms.pbc)
+    words = 'frame 7: a model with charges needs a cell .* got pbc="[TF] [TF] F"; write pbc="T T T"'
+    with pytest.raises(FrameError, match=words):
+        FrameReader(("O", "H"), with_charges=True).read(atoms, "frame 7")
+
+
+def test_vacuum_of_open_directions(make_frames):
+    """Two atoms 2 Å apart along z in a box 9 Å high, slanted so that its faces are 9 Å apart."""
+    (frame,) = make_frames(1)
+    cell = np.array([[5.0, 0, 0], [0, 6.0, 0], [3.0, 0, 9.0]])
+    pair = replace(frame, positions=np.array([[0, 0, 0], [0.5, 0.5, 2.0]]), cell=cell)
+    assert pair.vacuum == np.inf
+    assert replace(pair, pbc=(True, True, False)).vacuum == pytest.approx(7.0)
+    assert replace(pair, pbc=(True, False, False)).vacuum == pytest.approx(5.5)
+
+
 def test_dipole_of_a_charged_cell_is_refused(make_atoms):
     dipole = np.array([0.1, 0.2, 0.3])
     reader = FrameReader(("O", "H"))
@@ -109,4 +130,5 @@ def test_fingerprint_tells_labels_apart(make_frames):
     assert hash_frames(frames) == hash_frames(make_frames(2))
     assert hash_frames(frames) != hash_frames(frames[::-1])
     dipoles = [replace(frames[0], dipole=np.array([x, 0.0, 0.0])) for x in (0.0, 1.0)]
-    assert len({hash_frames([frame]) for frame in [frames[0], *dipoles]}) == 3
+    open_frame = replace(frames[0], pbc=(True, True, False))
+    assert len({hash_frames([frame]) for frame in [frames[0], open_frame, *dipoles]}) == 4

@@ -120,3 +120,24 @@ def test_value_is_the_sum_of_weighted_terms_in_their_units(batch, prediction):
     value = float(loss.value(loss.sums(prediction, batch), errors.counts))
     expected = sum(getattr(weights, term) * rms[term] / 2 for term in ("energy", "force", "virial"))
     assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_plain_errors_have_no_weights(make_frames, batch, prediction):
+    """Whatever the loss makes of them: root mean squares of all errors with a reference, of frames that were drawn."""
+    first, second = make_frames(2)
+    frames = [dataclasses.replace(first, weight=2.0, energy_weight=5.0), second]
+    model = random_model("O H", radial_cutoff=4.0, angular_cutoff=3.0, n_neurons=3, seed=1)
+    weighted = BatchBuilder(model, "double").build(frames, [0, 1])
+    loss = Loss(LossWeights(elements=(0.0, 3.0), force_delta=0.1, huber=0.5, shear=0.2))
+    errors = loss.sums(prediction, weighted)
+    errors.add(loss.sums(prediction, weighted, torch.tensor([3.0, 0.0])).as_numbers())
+    found = errors.plain_root_mean_squares()
+    for term, sizes in (
+        ("force", force_errors(prediction, batch)),
+        ("virial", (prediction.virials - batch.labels.virials).numpy() / N_ATOMS),
+        ("energy", (prediction.energies - batch.labels.energies).numpy() / N_ATOMS),
+    ):
+        of_first = batch.frame_of_atom.numpy() == 0 if term == "force" else [True, False]
+        both = np.concatenate([sizes, sizes[of_first]])
+        assert found[term] == pytest.approx(np.sqrt(np.mean(both**2)), rel=1e-12)
+        assert errors.root_mean_squares()[term] != pytest.approx(found[term], rel=0.05)

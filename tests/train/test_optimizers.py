@@ -30,6 +30,15 @@ def test_schedule_warms_up_and_ends_at_the_final_rate():
     assert schedule.rate(110) == pytest.approx(1e-4)
 
 
+@pytest.mark.parametrize("n_steps", [1, 8, 30, 120])
+def test_short_runs_reach_their_learning_rate(n_steps):
+    """A warm-up of 200 steps takes a tenth of a run of 120; the rate ends at the final one."""
+    schedule = Schedule(start=5e-3, final=1e-5, warm_up_steps=200, n_steps=n_steps)
+    rates = [schedule.rate(step) for step in range(n_steps + 1)]
+    assert max(rates) == pytest.approx(5e-3, rel=1e-2)
+    assert rates[-1] == pytest.approx(1e-5)
+
+
 def test_adam_finds_the_minimum():
     adam = make_adam()
     run(adam, 500)

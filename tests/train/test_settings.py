@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from qnep.train.settings import ModelSettings, SettingsError, TrainingSettings, read_settings
+from qnep.train.settings import (
+    ModelSettings,
+    SettingsError,
+    TrainingSettings,
+    read_settings,
+    settings_of_model,
+)
 
 H = "[model]\nelements = ['H']\n"
 NO_TERMS = "energy = 0\nforce = 0\nvirial = 0\ncharge = 0\nborn = 0\ndipole = 0\n"
@@ -54,12 +60,47 @@ def test_nep_in_as_gpumd_reads_it(tmp_path):
         ("n_max 4", r"nep.in: n_max must be 2 numbers"),
         ("type_weight 1 2", "nep.in: elements of the loss must be 1 numbers"),
         ("lambda_f -1", "nep.in: force must be a number of at least 0"),
+        ("lambda_f 1 2", "line 2: 'lambda_f 1 2': wanted 1 value, got 2"),
+        ("lambda_e", "line 2: 'lambda_e': wanted 1 value, got 0"),
+        ("zbl 2 1", "line 2: 'zbl 2 1': wanted 1 value, got 2"),
+        ("version 4 4", "wanted 1 value, got 2"),
+        ("neuron 30 20", "line 2: 'neuron 30 20': only one hidden layer can be trained here"),
+        ("neuron 30 0 1", "wanted 1 to 2 values, got 3"),
+        ("charge_mode 2 1", "the flip is for a nep.restart"),
+        ("fine_tune a b 0", "the coefficients of the descriptors cannot be frozen here"),
+        ("fine_tune a b 1 c", "wanted 1 to 3 values, got 4"),
+        ("use_typewise_cutoff_zbl 0.7 1", "wanted 1 value, got 2"),
+        ("use_typewise_cutoff_zbl", "nep.in: zbl_typewise_factor needs zbl"),
+        ("vdw 1", "line 2: 'vdw 1': dispersion cannot be trained here"),
+        ("charge_vdw 1", "dispersion cannot be trained here"),
+        ("atomic_v 1", "atomic tensors cannot be trained here"),
     ],
 )
 def test_wrong_lines_of_nep_in_are_named(tmp_path, line, words):
     path = write(tmp_path, "nep.in", f"type 1 H\n{line}\n")
     with pytest.raises(SettingsError, match=words):
         read_settings(path)
+
+
+def test_zeros_of_nep_in_do_nothing(tmp_path):
+    """Keywords of GPUMD in the position in which they change nothing."""
+    plain = read_settings(write(tmp_path, "nep.in", "type 1 H\n"))
+    text = "type 1 H\nneuron 30 0\ncharge_mode 0 0\nvdw 0\ncharge_vdw 0\natomic_v 0\n"
+    assert read_settings(write(tmp_path, "nep.in", text)) == plain
+
+
+def test_keywords_of_gnep(tmp_path):
+    text = "type 1 H\nenergy_shift 0\nweight_decay 0.1\nlr_cos_restart 1 10\n"
+    settings = read_settings(write(tmp_path, "nep.in", text))
+    assert (settings.training.energy_shift, settings.training.weight_decay) == (False, 0.1)
+    assert [note.split()[0] for note in settings.notes] == ["lr_cos_restart"]
+
+
+def test_fine_tuning_as_gpumd_writes_it(tmp_path, model_file):
+    path = write(tmp_path, "nep.in", "fine_tune nep.txt nep.restart 1\n")
+    settings = read_settings(path)
+    assert settings.training.fine_tune == str(model_file)
+    assert settings.notes == ("nep.restart is not read: it belongs to the evolution strategy",)
 
 
 def test_toml(tmp_path):
@@ -111,7 +152,12 @@ def test_toml(tmp_path):
         ("[training]\naveraging = 1.0", "averaging must be at least 0 and below 1, got 1.0"),
         ("[training]\nmemory_GB = -1", "memory_GB must not be negative, got -1"),
         (H + "[loss]\nforce = -1", r"\[loss\]: force must be a number of at least 0, got -1"),
-        (H + "[loss]\nelements = [1, 2]", r"\[loss\]: elements .* must be 1 numbers, .* got 2"),
+        (H + "[loss]\nelements = [1, 2]", r"elements of the loss must be 1 numbers, .* got 2"),
+        (H + "[training]\ninitial_charges = [0.5]", "initial_charges needs a model with charges"),
+        (
+            H + "charge_mode = 2\n[training]\ninitial_charges = [0.5, 1]",
+            r"run.toml: initial_charges must be 1 numbers, got 2",
+        ),
         (H + "[loss]\nelements = [0]", r"\[loss\]: elements must hold a positive number"),
         (H + "[loss]\nelements = ['1']", r"elements must be a list of float, got \['1'\]"),
         (H + "[loss]\n" + NO_TERMS, "one of energy, .* must be positive, got 0 for all"),
@@ -131,6 +177,23 @@ def test_senseless_values():
         TrainingSettings(validation_fraction=1.0)
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"zbl": 4.1}, "beyond the angular cutoff, 4 Å, where the energy would jump, got 4.1 Å"),
+        ({"zbl_pairs": (0.5, 4.2, *[1.0] * 8)}, "beyond the angular cutoff, 4 Å, .* got 4.2 Å"),
+        ({"zbl": 2.0, "zbl_inner": 2.0}, "zbl_inner must be below zbl, 2 Å, got 2"),
+        ({"zbl_typewise_factor": 0.7}, "zbl_typewise_factor needs zbl"),
+        ({"zbl_from_data": True}, "zbl_from_data needs zbl"),
+        ({"zbl_inner": 1.0}, "zbl_inner needs zbl"),
+        ({"zbl": 2.0, "zbl_inner": 1.0, "zbl_from_data": True}, "zbl_inner is for the universal"),
+    ],
+)
+def test_senseless_repulsion(options, words):
+    with pytest.raises(SettingsError, match=words):
+        ModelSettings(("H",), **options)
+
+
 @pytest.fixture
 def model_file(tmp_path) -> Path:
     """A model of O and H with other settings than the defaults."""
@@ -146,6 +209,16 @@ def test_a_model_to_start_from_has_the_settings(tmp_path, model_file):
         assert settings.training.fine_tune == str(model_file)
     path = write(tmp_path, "nep.in", "neuron 5\n")
     assert read_settings(path, fine_tune=str(model_file)).model == settings.model
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.7])
+def test_the_radii_of_zbl_are_those_of_the_model_to_start_from(factor):
+    """A header of `zbl 1 2.5`: not every code writes half of the outer radius."""
+    model = ModelSettings(("O", "H"), zbl=2.5, zbl_typewise_factor=factor).make_model()
+    assert model.zbl_inner_cutoff == 1.25
+    model.zbl_inner_cutoff = 1.0
+    again = settings_of_model(model).make_model()
+    assert again.format().splitlines()[1] == model.format().splitlines()[1]
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,17 @@ from ase.io import write
 import qnep.train.trainer as trainer
 from qnep import QNEP, Model
 from qnep.io import read_frames
-from qnep.train.batch import BatchBuilder
+from qnep.train.batch import BatchBuilder, estimate_memory
 from qnep.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from qnep.train.frames import FrameReader
+from qnep.train.dataset import load_frames
+from qnep.train.forward import Forward
+from qnep.train.frames import Frame, FrameError, FrameReader
 from qnep.train.loss import LossWeights
 from qnep.train.member import DivergedError
 from qnep.train.parameters import ParameterLayout
 from qnep.train.report import predict_frames
 from qnep.train.settings import ModelSettings, Settings, SettingsError, TrainingSettings
-from qnep.train.start import element_energies, initial_parameters
+from qnep.train.start import element_energies, initial_parameters, on_zero_of_data
 from qnep.train.trainer import make_groups, settings_of_model, train
 from qnep.train.work import LocalWork, ParallelWork, WorkPlan
 
@@ -107,6 +109,74 @@ def test_reported_errors_are_those_of_the_engine_with_zbl(data_file, repulsion):
     assert errors["training"]["all"]["force_meV_per_A"] == pytest.approx(rms, rel=1e-9)
 
 
+NEUTRAL = dataclasses.replace(SMALL, charge_mode=0)
+
+
+@pytest.mark.parametrize("pbc", [False, (True, True, False), True])
+def test_open_directions_have_no_images(make_atoms, tmp_path, caplog, pbc):
+    """In boxes narrower than the cutoff: the errors of the run are those of the engine on the same structures."""
+    structures = []
+    for seed in range(4):
+        atoms = make_atoms(seed)
+        atoms.pbc = pbc
+        atoms.calc = LennardJones(sigma=1.0, epsilon=0.02, rc=3.0, smooth=True)
+        atoms.get_stress()
+        structures.append(atoms)
+    path = tmp_path / "train.xyz"
+    write(path, structures, format="extxyz")
+    model = dataclasses.replace(NEUTRAL, zbl=1.5)
+    settings = make_settings(path, model=model, validation=(str(path),), epochs=2)
+    result = train(settings, show_progress=False)
+    errors = json.loads((tmp_path / "out" / "errors.json").read_text())["training"]["all"]
+    forces, energies = [], []
+    for atoms in read_frames(path):
+        labels = dict(atoms.calc.results)
+        atoms.calc = QNEP(result.models[0])
+        forces.append(atoms.get_forces() - labels["forces"])
+        energies.append((atoms.get_potential_energy() - labels["energy"]) / len(atoms))
+    rms = 1000 * np.sqrt(np.mean(np.square(forces)))
+    assert errors["force_meV_per_A"] == pytest.approx(rms, rel=1e-9)
+    assert errors["energy_meV_per_atom"] == pytest.approx(
+        1000 * np.sqrt(np.mean(np.square(energies))), rel=1e-9
+    )
+    assert ("8 structures, the first" in caplog.text) == (pbc is not True)
+
+
+def test_open_directions_are_refused_with_charges(data_file):
+    frames = read_frames(data_file)
+    frames[3].pbc = (True, True, False)
+    write(data_file, frames, format="extxyz")
+    with pytest.raises(FrameError, match=r"train.xyz, frame 3: .* got pbc=\"T T F\""):
+        run(make_settings(data_file))
+
+
+def shifted(data_file: Path, name: str, shift: float) -> Path:
+    """Write the structures with another zero of energy, in eV for each atom; return the file."""
+    frames = read_frames(data_file)
+    for frame in frames:
+        frame.calc.results["energy"] += shift * len(frame)
+    path = data_file.with_name(name)
+    write(path, frames, format="extxyz")
+    return path
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "snes"])
+def test_energies_far_from_zero_are_fitted_as_well(data_file, optimizer):
+    """All-electron codes: 15 keV an atom. Single precision resolves a meV of it, so nothing may go through that."""
+    options = {"model": NEUTRAL, "epochs": 20, "optimizer": optimizer, "population": 4}
+    far = shifted(data_file, "far.xyz", -15000.0)
+    errors = []
+    for path in (data_file, far):
+        history = train(make_settings(path, path.stem, **options), show_progress=False).histories[0]
+        table = json.loads((path.parent / path.stem / "errors.json").read_text())
+        assert table["training"]["all"]["energy_meV_per_atom"] > 0.1
+        errors.append(
+            [table["training"]["all"]["energy_meV_per_atom"], history[-1]["train_energy"]]
+        )
+    # the model file has 17 digits, so 1e-12 of the energies of 12 atoms is what is left
+    np.testing.assert_allclose(errors[1], errors[0], rtol=1e-4)
+
+
 def test_validation_errors_are_those_of_the_written_file(data_file):
     """Trained in single precision; the table of the run and the engine on nep.txt agree far beyond 1e-6."""
     settings = make_settings(data_file, validation=(str(data_file),), epochs=3)
@@ -124,6 +194,19 @@ def test_validation_errors_are_those_of_the_written_file(data_file):
     assert best == pytest.approx(rms, rel=1e-7)
 
 
+def test_errors_of_epochs_have_no_weights(data_file):
+    """With strong weights the table, in eV/Å and eV/atom, still agrees with errors.json of the best model."""
+    settings = make_settings(data_file, validation=(str(data_file),), epochs=3)
+    weights = LossWeights(force_delta=0.01, huber=0.5, shear=0.1, elements=(0.1, 2.0))
+    history = train(dataclasses.replace(settings, loss=weights), show_progress=False).histories[0]
+    best = min(history, key=lambda row: row["validation_loss"])
+    table = json.loads((data_file.parent / "out" / "errors.json").read_text())["validation"]["all"]
+    for term, key in (("force", "force_meV_per_A"), ("energy", "energy_meV_per_atom")):
+        assert 1000 * best[f"validation_{term}"] == pytest.approx(table[key], rel=1e-7)
+    assert 1000 * best["validation_virial"] == pytest.approx(table["virial_meV_per_atom"], rel=1e-6)
+    assert 0.5 < best["train_force"] / best["validation_force"] < 2
+
+
 def test_tables_beyond_the_memory_allowed_are_streamed(data_file, caplog):
     """memory_GB of a hundredth of what the tables take: the same model to the last bit, and the disk is cleaned."""
     caplog.set_level("INFO", logger="qnep.train.work")
@@ -135,6 +218,23 @@ def test_tables_beyond_the_memory_allowed_are_streamed(data_file, caplog):
     assert "kept on disk, read batch by batch" in caplog.text
     assert streamed.format() == whole.format()
     assert set(Path(tempfile.gettempdir()).glob("qnep-train-*")) <= folders
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_validation_set_shares_the_memory_allowed(data_file, caplog, processes):
+    """Room for the training set and half of the validation set: the second goes to the disk."""
+    caplog.set_level("INFO", logger="qnep.train.work")
+    options = {"validation": (str(data_file),), "epochs": 1}
+    frames = load_frames([data_file], SMALL.elements)
+    groups = [[frames[i] for i in group] for group in make_groups(6, 2, 0)]
+    model = SMALL.make_model()
+    sizes = [estimate_memory(model, groups, precision) for precision in ("single", "double")]
+    allowed = (sizes[0] + 0.5 * sizes[1]) / 1e9
+    assert allowed > sizes[1] / 1e9
+    run(make_settings(data_file, memory_GB=allowed, processes=processes, **options))
+    words = [record.getMessage() for record in caplog.records]
+    kept = [text.split("kept ")[1] for text in words if "kept " in text]
+    assert kept == ["in memory", "on disk, read batch by batch"]
 
 
 def test_every_epoch_has_its_own_order_of_batches(data_file, monkeypatch):
@@ -230,7 +330,7 @@ def test_checkpoint_of_an_earlier_version_is_named(data_file):
     arrays, meta = load_checkpoint(path)
     del meta["format"]
     save_checkpoint(path, arrays, meta)
-    with pytest.raises(CheckpointError, match=r"another version of qnep \(format 1, wanted 2\)"):
+    with pytest.raises(CheckpointError, match=r"another version of qnep \(format 1, wanted 3\)"):
         run(settings, resume=True)
 
 
@@ -330,6 +430,48 @@ def test_fine_tuning_starts_from_the_model(data_file):
         data_file, "again", epochs=0, fine_tune=str(data_file.parent / "first" / "nep.txt")
     )
     np.testing.assert_allclose(run(again).parameters, model.parameters, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shift, processes", [(-450.0, 1), (-450.0, 2), (0.0, 1)])
+def test_fine_tuning_finds_another_zero_of_energy(data_file, caplog, shift, processes):
+    """The same structures, all energies moved: the model begins as good as it was. On its own zero nothing changes."""
+    run(make_settings(data_file, "first", model=NEUTRAL, epochs=10))
+    first = data_file.parent / "first"
+    before = json.loads((first / "errors.json").read_text())["training"]["all"]
+    far = shifted(data_file, "far.xyz", shift)
+    options = {"fine_tune": str(first / "nep.txt"), "processes": processes, "epochs": 0}
+    model = run(make_settings(far, "tuned", model=NEUTRAL, **options))
+    after = json.loads((data_file.parent / "tuned" / "errors.json").read_text())["training"]["all"]
+    if shift:
+        assert "half of the energies of the data are more than 450 eV/atom off" in caplog.text
+        assert after["energy_meV_per_atom"] <= before["energy_meV_per_atom"] + 1e-6
+        assert after["force_meV_per_A"] == pytest.approx(before["force_meV_per_A"], rel=1e-9)
+    else:
+        assert model.parameters == pytest.approx(Model.read(str(first / "nep.txt")).parameters)
+
+
+def test_zeros_of_energy_of_elements(make_frames, caplog):
+    """Two compositions: with a place for energies of elements these are exact, else only a common shift is possible."""
+    frames = make_frames(3) + make_frames(3, n_atoms=6, symbols="OH")
+    model = SMALL.make_model()
+    vector, _ = initial_parameters(model, frames, 0, True)
+    layout = ParameterLayout(model)
+    energies = np.array([-2000.0, -13.6])
+    errors = -np.array([energies[frame.types].sum() for frame in frames])
+    moved = on_zero_of_data(layout, vector, frames, errors) - vector
+    places = [layout.network_slices(t)[2].start for t in range(2)]
+    np.testing.assert_allclose(moved[places], energies, rtol=1e-9)
+    assert np.count_nonzero(moved) == 2
+    vector[layout.network_slices(0)[1]] = 0.1  # no neuron is always on
+    with pytest.raises(SettingsError, match=r"off the labels: O -2000, H -13.6 eV"):
+        on_zero_of_data(layout, vector, frames, errors)
+    common = on_zero_of_data(layout, vector, frames, np.array([7.0 * f.n_atoms for f in frames]))
+    assert common[model.bias_offset()] - vector[model.bias_offset()] == pytest.approx(7.0)
+    caplog.clear()
+    contradictory = np.array([900.0, -900.0] * 3)
+    assert on_zero_of_data(layout, vector, frames, contradictory) is vector
+    assert "have data and replay one zero of energy?" in caplog.text
+    assert on_zero_of_data(layout, vector, frames, 0.4 * errors / 1000) is vector
 
 
 def test_replay_adds_old_structures(data_file):
@@ -481,9 +623,8 @@ def test_weight_decay_leaves_the_energies_of_elements_alone(make_atoms, tmp_path
         structures.append(atoms)
     path = tmp_path / "train.xyz"
     write(path, structures, format="extxyz")
-    neutral = dataclasses.replace(SMALL, charge_mode=0)
     history = train(
-        make_settings(path, model=neutral, epochs=60, learning_rate=1e-2, weight_decay=0.3),
+        make_settings(path, model=NEUTRAL, epochs=60, learning_rate=1e-2, weight_decay=0.3),
         show_progress=False,
     ).histories[0]
     assert history[-1]["train_energy"] < 3e-3  # eV/atom; decay of the offsets left 48
@@ -558,6 +699,29 @@ def test_always_on_neuron_holds_the_element_energy(make_frames):
         assert result.energies[0] == pytest.approx(expected, abs=1e-8)
 
 
+def test_networks_of_rare_elements_begin_alive(monkeypatch):
+    """One crystal of thirty has the third element, and the sample is of two: its neurons may not be saturated."""
+    monkeypatch.setattr("qnep.train.start.N_SAMPLE", 2)
+    random = np.random.default_rng(5)
+    sites = 2.5 * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), axis=-1).reshape(-1, 3)
+
+    def crystal(types: list[int]) -> Frame:
+        positions = sites + 0.1 * random.normal(size=(8, 3))
+        return Frame("crystal", np.array(types), positions, 5 * np.eye(3), -20.0, np.zeros((8, 3)))
+
+    rare = crystal([2, 1, 0, 1, 0, 1, 0, 1])
+    frames = [crystal([0, 1] * 4) for _ in range(29)] + [rare]
+    model = dataclasses.replace(SMALL, elements=("O", "H", "P"), neurons=20).make_model()
+    layout = ParameterLayout(model)
+    batch = BatchBuilder(model, "double").build([rare], [0])
+    for seed in range(4):
+        vector, scalers = map(torch.from_numpy, initial_parameters(model, frames, seed, True))
+        descriptors = Forward(layout, scalers).descriptors(vector, batch)[batch.type_ranges[2][0] :]
+        part = layout.split(vector, scalers)[2]
+        slopes = 1 - torch.tanh(descriptors @ part.w0.T - part.b0) ** 2
+        assert slopes[:, 1:].mean() > 0.5  # below 0.1 if the structure is not in the sample
+
+
 def test_initial_charges_are_those_of_the_start(make_frames):
     frames = make_frames(2)
     model = SMALL.make_model()
@@ -566,8 +730,6 @@ def test_initial_charges_are_those_of_the_start(make_frames):
     layout = LocalWork(plan).layout
     first = [vector[layout.network_slices(t)[2]].reshape(2, -1)[1, 0] for t in range(2)]
     assert first == [-0.6, 0.3]
-    with pytest.raises(ValueError, match="needs 2 numbers, got 1"):
-        initial_parameters(model, frames, 0, True, charges=(0.3,))
 
 
 def test_atoms_at_one_place_are_refused(make_frames):

@@ -10,7 +10,7 @@ import numpy as np
 
 from qnep._optional import require
 from qnep.train import ewald_matrices, geometry
-from qnep.train.frames import Frame
+from qnep.train.frames import Frame, require_periodic
 from qnep.train.harmonics import padded_harmonics
 from qnep.train.molecules import whole_molecules
 
@@ -61,7 +61,7 @@ class Labels:
     atom_weights holds the weight of the structure; the weights of elements belong to the loss.
     """
 
-    energies: torch.Tensor  # [n_frames], eV
+    energies: torch.Tensor  # [n_frames], eV, in double precision, see `forward`
     energy_weights: torch.Tensor  # [n_frames], of the squared error
     forces: torch.Tensor  # [n_atoms, 3], eV/Å
     force_weights: torch.Tensor  # [n_atoms], of the squared error
@@ -255,6 +255,7 @@ class BatchBuilder:
         )
         padded = np.zeros(shape, dtype=np.float64)
         for f, frame in enumerate(frames):
+            require_periodic(frame.pbc, frame.label)
             n = frame.n_atoms
             matrices = ewald_matrices.reciprocal_matrices(
                 frame.positions, frame.cell, self.model.ewald_alpha, with_virial
@@ -298,7 +299,9 @@ class BatchBuilder:
         energy_weights = np.array([frame.energy_weight for frame in frames])
         has_forces = present("forces") * squared
         return Labels(
-            energies=per_frame("energy", ()),
+            energies=self.torch.tensor(
+                [frame.energy or 0.0 for frame in frames], dtype=self.torch.float64
+            ),
             energy_weights=self._reals(squared * energy_weights * present("energy")),
             forces=per_atom("forces", 3),
             force_weights=self._reals(has_forces[order.frames]),

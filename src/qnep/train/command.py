@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qnep.train.settings import Settings
+    from qnep.train.settings import Settings, TrainingSettings
 
 _OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("epochs", int, "passes over the data"),
@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from qnep.train.settings import read_settings
 
     settings = _with_options(read_settings(options.config, options.fine_tune or ""), options)
+    _require_meaning(settings.training)
     if options.check:
         _check(settings)
     else:
@@ -63,12 +64,35 @@ def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
     return dataclasses.replace(settings, training=dataclasses.replace(settings.training, **given))
 
 
+def _require_meaning(training: TrainingSettings) -> None:
+    """Raise SettingsError for values that would do nothing, or the contrary of what they are for, in a run of its own.
+
+    `qnep learn` shares these settings among many trainings, of which not each has old structures or a committee.
+    """
+    from qnep.train.settings import SettingsError
+
+    wrong = {
+        "bootstrap needs a committee: give members = 2 or more": training.bootstrap
+        and training.members == 1,
+        "new_weight is against replayed structures: give replay": training.new_weight != 1
+        and not training.replay,
+        "n_replay needs files of older structures: give replay": training.n_replay > 0
+        and not training.replay,
+        f"the learning rate must not rise, from {training.learning_rate:g} to final_learning_rate = "
+        f"{training.final_learning_rate:g}": training.final_learning_rate > training.learning_rate,
+    }
+    for sentence, is_wrong in wrong.items():
+        if is_wrong:
+            raise SettingsError(sentence)
+
+
 def _check(settings: Settings) -> None:
     from qnep.train.dataset import load_frames
     from qnep.train.hygiene import check_frames, format_findings
 
-    elements = settings.model.elements
-    print(format_findings(check_frames(load_frames(settings.training.data, elements), elements)))
+    model = settings.model
+    frames = load_frames(settings.training.data, model.elements, model.charge_mode > 0)
+    print(format_findings(check_frames(frames, model.elements)))
 
 
 def _train(settings: Settings, options: argparse.Namespace) -> None:

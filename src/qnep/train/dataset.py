@@ -29,9 +29,17 @@ class DataSet:
     description: str
 
 
-def load_frames(paths: Sequence[str | Path], elements: Sequence[str]) -> list[Frame]:
-    """Read all structures of some files; raises FrameError or OSError naming file and frame."""
-    reader = FrameReader(elements)
+def load_frames(
+    paths: Sequence[str | Path], elements: Sequence[str], with_charges: bool = False
+) -> list[Frame]:
+    """Read all structures of some files for a model with or without charges.
+
+    Raises
+    ------
+    FrameError, OSError : what cannot be used, naming file and frame.
+    SettingsError : no structures at all.
+    """
+    reader = FrameReader(elements, with_charges)
     frames = []
     for path in paths:
         for index, atoms in enumerate(iread_frames(path)):
@@ -173,7 +181,7 @@ def subtract_calculator(
     result = []
     for frame in frames:
         atoms = Atoms(
-            [elements[t] for t in frame.types], frame.positions, cell=frame.cell, pbc=True
+            [elements[t] for t in frame.types], frame.positions, cell=frame.cell, pbc=frame.pbc
         )
         atoms.info["charge"] = frame.total_charge
         atoms.calc = calculator

@@ -3,9 +3,10 @@
 The derivative of the energy with respect to the densities A is written out by hand, so a training step needs one
 reverse pass and no second derivative of the graph.
 
-Tables and everything that goes through pairs are in the precision of the batch. Descriptors and networks are in double
-precision also where that is single: their sums over neighbours and functions lose most of what single precision
-loses, since a descriptor is scaled by its range in the data, which may be far smaller than its size.
+Tables and everything that goes through pairs are in the precision of the batch. Parameters, descriptors, networks and
+energies are in double precision also where that is single: the sums over neighbours and functions of descriptors lose
+most of what single precision loses, since a descriptor is scaled by its range in the data, which may be far smaller
+than its size; and total energies of all-electron codes have more digits than single precision holds.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Prediction:
     """What the model says about a batch, in the order of its atoms.
 
-    energies : [n_frames], eV.
+    energies : [n_frames], eV, in double precision.
     forces : [n_atoms, 3], eV/Å.
     virials : [n_frames, 9], eV, row-major.
     raw_charges, charges : [n_atoms], e, before and after neutralisation; None without charges.
@@ -63,12 +64,12 @@ class _TypeState:
 
 
 class Forward:
-    """The model as a function of (parameter vector, batch).
+    """The model as a function of (parameter vector in double precision, batch).
 
     Parameters
     ----------
     layout : of the parameter vector.
-    scalers : [n_descriptors], constants on the device and in the precision of the batches.
+    scalers : [n_descriptors], constants on the device of the batches.
     with_mean_correction : subtract the mean of V_i in the chain rule through the neutrality shift. Without it the
         forces are not the gradient of the energy (older public codes); for comparisons only.
     """
@@ -78,16 +79,14 @@ class Forward:
     ) -> None:
         self.layout = layout
         self.model: Model = layout.model
-        self.scalers = scalers
+        self.scalers = scalers.double()
         self.with_mean_correction = with_mean_correction
-        self._selector = _constant(degree_selector(self.model.l_max), scalers)
-        exact = scalers.double()
-        self._exact_selector = _constant(degree_selector(self.model.l_max), exact)
+        self._selector = _constant(degree_selector(self.model.l_max), self.scalers)
         self._invariants = [
             name for name, on in zip(INVARIANTS, self.model.invariants, strict=True) if on
         ]
         self._cubic = {
-            name: _CubicTensors(name, self.model.l_max, exact)
+            name: _CubicTensors(name, self.model.l_max, self.scalers)
             for name in self._invariants
             if name in CUBIC_INVARIANTS
         }
@@ -96,11 +95,11 @@ class Forward:
         self, vector: torch.Tensor, batch: Batch, with_born_charges: bool = False
     ) -> Prediction:
         """Evaluate a batch."""
-        parts = self.layout.split(vector, self.scalers)
-        states, outputs = self._network_pass(parts, batch)
-        dtype = batch.positions.dtype
+        exact = self.layout.split(vector.double(), self.scalers)
+        states, outputs = self._network_pass(exact, batch)
         energies = _per_frame(outputs[:, 0] - vector[self.model.bias_offset()].double(), batch)
-        energies = energies.to(dtype)
+        dtype = batch.positions.dtype
+        parts = [part.to(dtype) for part in exact]
         pairs = _pairs_of(batch)
         if not self.model.charge_mode:
             radial, angular = self._derivatives(
@@ -138,7 +137,7 @@ class Forward:
 
     def descriptors(self, vector: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the unscaled descriptors, [n_atoms, n_descriptors], in the order of the batch."""
-        parts = self.layout.split(vector, self.scalers)
+        parts = self.layout.split(vector.double(), self.scalers)
         return torch.cat([self._descriptors(part, batch, t)[0] for t, part in enumerate(parts)])
 
     def _network_pass(
@@ -151,10 +150,10 @@ class Forward:
                 states.append(None)  # no such atoms: save the dozens of empty operations
                 continue
             descriptors, sums, norms, gradients = self._descriptors(part, batch, t)
-            hidden = torch.tanh(descriptors @ part.w0.double().T - part.b0.double())
-            slopes = (1 - hidden * hidden).to(part.w0.dtype)
+            hidden = torch.tanh(descriptors @ part.w0.T - part.b0)
+            slopes = (1 - hidden * hidden).to(sums.dtype)
             states.append(_TypeState(sums, norms, gradients, slopes))
-            outputs.append(hidden @ part.w1.double().T)
+            outputs.append(hidden @ part.w1.T)
         return states, torch.cat(outputs)
 
     def _descriptors(
@@ -164,14 +163,14 @@ class Forward:
         density = batch.angular_density[t]
         n_basis, n_atoms, width = density.shape
         n_functions = part.angular.shape[0]
-        sums = (part.angular.double() @ density.view(n_basis, n_atoms * width).double()).view(
+        sums = (part.angular @ density.view(n_basis, n_atoms * width).double()).view(
             n_functions, n_atoms, width
         )
-        norms = (sums * sums) @ self._exact_selector
+        norms = (sums * sums) @ self._selector
         gradients = [cubic.gradient(sums) for cubic in self._cubic.values()]
         extra = self._extra_invariants(sums, norms, gradients)
         angular = torch.cat([norms, *extra], dim=2) if extra else norms
-        radial = batch.radial_density[t].double() @ part.radial.double().T
+        radial = batch.radial_density[t].double() @ part.radial.T
         flat = angular.permute(1, 2, 0).reshape(n_atoms, angular.shape[2] * n_functions)
         descriptors = torch.cat([radial, flat], dim=1)
         dtype = density.dtype
@@ -232,7 +231,7 @@ class Forward:
             else:
                 first = 2 * QUARTIC_PREFACTOR * slope * state.norms[:, :, :1]
                 of_norms = torch.cat([of_norms[:, :, :1] + first, of_norms[:, :, 1:]], dim=2)
-        return 2 * state.sums * (of_norms @ self._selector.T) + cubic_part
+        return 2 * state.sums * (of_norms @ self._selector.T.to(of_norms)) + cubic_part
 
 
 class _CubicTensors:

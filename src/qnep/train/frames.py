@@ -22,12 +22,12 @@ class FrameError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One labelled periodic structure.
+    """One labelled structure.
 
     label : file and number, for messages.
     types : [n_atoms], index into the elements of the model.
     positions : [n_atoms, 3], Å.
-    cell : [3, 3], rows, Å.
+    cell : [3, 3], rows, Å; of any length in open directions.
     energy : eV, or None.
     forces : [n_atoms, 3], eV/Å, or None.
     virial : [3, 3], eV, positive trace = compressed, or None.
@@ -37,6 +37,7 @@ class Frame:
     weight : of energy, forces and virial errors.
     energy_weight : further factor of the squared energy error.
     config_type, group, level : category, trajectory, level of theory; empty if not given.
+    pbc : which of the cell vectors are periodic; atoms have no images along the others.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Frame:
     config_type: str = ""
     group: str = ""
     level: str = ""
+    pbc: tuple[bool, bool, bool] = (True, True, True)
 
     @property
     def n_atoms(self) -> int:
@@ -62,6 +64,14 @@ class Frame:
     @property
     def volume(self) -> float:
         return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def vacuum(self) -> float:
+        """The smallest height between the atoms and where an open direction would repeat them, Å; inf without one."""
+        inverse = np.linalg.inv(self.cell)
+        extents = np.ptp(self.positions @ inverse, axis=0)
+        heights = (1.0 - extents) / np.linalg.norm(inverse, axis=0)
+        return float(np.where(self.pbc, np.inf, heights).min())
 
     def without(self, energy: float, forces: np.ndarray, virial: np.ndarray) -> Frame:
         """Return the frame with the contribution of a fixed energy model taken off its labels."""
@@ -78,9 +88,11 @@ class FrameReader:
     """Turns ASE structures into frames; labels may be in the calculator, in `info` or in `arrays`, in any case.
 
     elements : of the model, in its order.
+    with_charges : whether the model has charges, whose Ewald sum knows no open directions.
     """
 
     elements: Sequence[str]
+    with_charges: bool = False
     _types: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +112,9 @@ class FrameReader:
         _require_finite(positions, label, "positions")
         if abs(np.linalg.det(cell)) < 1e-6:
             raise FrameError(f'{label}: no cell; add Lattice="..." (with vacuum around a molecule)')
+        pbc = _directions(atoms)
+        if self.with_charges:
+            require_periodic(pbc, label)
         energy = _number(_first(results, info, "energy", "free_energy"), label, "energy")
         forces = _array(_first(results, arrays, "forces", "force"), (n_atoms, 3), label, "forces")
         dipole = _array(_first(results, info, "dipole"), (3,), label, "dipole")
@@ -128,6 +143,7 @@ class FrameReader:
             config_type=str(info.get("config_type", "")),
             group=str(_first(info, {}, "trajectory", "group", "source") or group),
             level=str(_first(info, {}, "level", "level_of_theory") or ""),
+            pbc=pbc,
         )
 
     def _find_types(self, atoms: Atoms, label: str) -> np.ndarray:
@@ -139,6 +155,21 @@ class FrameReader:
                 f"({' '.join(self.elements)}); add it to `type` or leave the frame out"
             )
         return np.array([self._types[symbol] for symbol in symbols], dtype=np.int64)
+
+
+def _directions(atoms: Atoms) -> tuple[bool, bool, bool]:
+    a, b, c = map(bool, atoms.pbc)
+    return a, b, c
+
+
+def require_periodic(pbc: Sequence[bool], label: str) -> None:
+    """Raise FrameError unless all directions are periodic, as a model with charges needs."""
+    if not all(pbc):
+        words = " ".join("FT"[is_periodic] for is_periodic in pbc)
+        raise FrameError(
+            f'{label}: a model with charges needs a cell that is periodic in all directions, got pbc="{words}"; '
+            'write pbc="T T T" if the vacuum around the atoms is wide enough for that, or leave the frame out'
+        )
 
 
 def _first(primary: Mapping[str, Any], secondary: Mapping[str, Any], *keys: str) -> Any:
@@ -255,6 +286,8 @@ def hash_frames(frames: Sequence[Frame]) -> str:
             frame.dipole is not None
         ):  # so that model cards of data without dipoles keep their fingerprints
             digest.update(b"dipole" + frame.dipole.tobytes())
+        if not all(frame.pbc):  # as with dipoles
+            digest.update(b"pbc" + bytes(frame.pbc))
         digest.update(
             repr((frame.energy, frame.total_charge, frame.weight, frame.energy_weight)).encode()
         )

@@ -117,9 +117,10 @@ def find_pairs(frames: Sequence[Frame], order: AtomOrder, cutoffs: np.ndarray) -
 
 
 def _frame_pairs(frame: Frame, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return first and second atoms and vectors of all pairs, along open directions without images."""
     neighbors = NeighborList(cutoff=cutoff, full_list=True)
     first, second, vectors = neighbors.compute(
-        points=frame.positions, box=frame.cell, periodic=True, quantities="ijD"
+        points=frame.positions, box=frame.cell, periodic=frame.pbc, quantities="ijD"
     )
     if len(vectors) and np.linalg.norm(vectors, axis=1).min() < SHORTEST_DISTANCE:
         raise ValueError(f"{frame.label}: two atoms at the same place; remove one of them")

@@ -43,6 +43,7 @@ def check_frames(frames: Sequence[Frame], elements: Sequence[str]) -> list[Findi
         _large_forces,
         _energy_outliers,
         _virials,
+        _open_directions,
         _levels,
         _environments,
     )
@@ -134,6 +135,12 @@ def _virials(frames: Sequence[Frame], elements: Sequence[str]) -> Finding:
         f"missing in {len(missing)} of {len(frames)}",
         missing if is_mixed else (),
     )
+
+
+def _open_directions(frames: Sequence[Frame], elements: Sequence[str]) -> Finding:
+    found = tuple(frame.label for frame in frames if not all(frame.pbc))
+    text = f"in {len(found)} of {len(frames)}" + ("; no images along them" if found else "")
+    return Finding("open directions", False, text, found)
 
 
 def _levels(frames: Sequence[Frame], elements: Sequence[str]) -> Finding:

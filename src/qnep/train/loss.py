@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,37 +28,79 @@ _SHEAR = (1, 2, 3, 5, 6, 7)  # off-diagonal components of a row-major tensor
 
 @dataclass
 class ErrorSums:
-    """Sums of weighted squared errors of each term and the numbers of errors in them; batches can be added."""
+    """Sums of squared errors of each term and the numbers of errors in them; batches can be added.
+
+    squares, counts : as the loss counts them, with all weights.
+    plain_squares, plain_counts : of all errors with a reference alike, in the units of `TERMS`, for people.
+    """
 
     squares: dict[str, Any] = field(default_factory=dict)  # tensors without axes, or numbers
     counts: dict[str, float] = field(default_factory=dict)
+    plain_squares: dict[str, Any] = field(default_factory=dict)
+    plain_counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: ErrorSums) -> None:
         """Add the sums of another batch, without its graph."""
-        for term, value in other.squares.items():
-            number = torch.as_tensor(value).detach().double()
-            self.squares[term] = self.squares.get(term, 0.0) + number
-            self.counts[term] = self.counts.get(term, 0.0) + other.counts[term]
+        for mine, theirs in (
+            (self.squares, other.squares),
+            (self.plain_squares, other.plain_squares),
+        ):
+            for term, value in theirs.items():
+                number = torch.as_tensor(value, dtype=torch.float64).detach()
+                mine[term] = mine.get(term, 0.0) + number
+        for mine, theirs in ((self.counts, other.counts), (self.plain_counts, other.plain_counts)):
+            for term, count in theirs.items():
+                mine[term] = mine.get(term, 0.0) + count
+
+    def _converted(self, function: Callable[[Any], Any]) -> ErrorSums:
+        return ErrorSums(
+            {term: function(value) for term, value in self.squares.items()},
+            dict(self.counts),
+            {term: function(value) for term, value in self.plain_squares.items()},
+            dict(self.plain_counts),
+        )
 
     def detached(self) -> ErrorSums:
         """Return the sums without their graph."""
-        return ErrorSums(
-            {term: value.detach() for term, value in self.squares.items()}, dict(self.counts)
-        )
+        return self._converted(torch.Tensor.detach)
 
     def as_numbers(self) -> ErrorSums:
         """Return the sums as Python numbers: tensors are sent between processes by files, milliseconds each."""
-        return ErrorSums(
-            {term: float(value) for term, value in self.squares.items()}, dict(self.counts)
-        )
+        return self._converted(float)
 
     def root_mean_squares(self) -> dict[str, float]:
         """Return the weighted root mean square error of each term that has references."""
-        return {
-            term: float(value / self.counts[term]) ** 0.5
-            for term, value in self.squares.items()
-            if self.counts[term] > 0
-        }
+        return _root_means(self.squares, self.counts)
+
+    def plain_root_mean_squares(self) -> dict[str, float]:
+        """Return the root mean square error of each term that has references, units as in `TERMS`."""
+        return _root_means(self.plain_squares, self.plain_counts)
+
+
+def _root_means(squares: Mapping[str, Any], counts: Mapping[str, float]) -> dict[str, float]:
+    return {
+        term: float(value / counts[term]) ** 0.5
+        for term, value in squares.items()
+        if counts[term] > 0
+    }
+
+
+@dataclass
+class _TermErrors:
+    """Errors of one term in a batch; axes of weights of length 1 broadcast.
+
+    errors : with the factors that the loss gives to components.
+    weights : of their squares in the loss.
+    is_atomic : whether the first axis is atoms, not structures.
+    plain : errors without such factors, if they are others.
+    references : positive where there is a reference that counts, if these are not the positive weights.
+    """
+
+    errors: torch.Tensor
+    weights: torch.Tensor
+    is_atomic: bool = False
+    plain: torch.Tensor | None = None
+    references: torch.Tensor | None = None
 
 
 class Loss:
@@ -95,16 +137,20 @@ class Loss:
         """
         of_frames = None if factors is None else factors[batch.frame_numbers]
         sums = ErrorSums()
-        for term, (error, weight, is_atomic) in self._errors(prediction, batch).items():
+        for term, part in self._errors(prediction, batch).items():
+            factor = torch.ones((), device=part.weights.device)
             if of_frames is not None:
-                factor = of_frames[batch.frame_of_atom] if is_atomic else of_frames
-                weight = weight * factor.view(-1, *(1,) * (weight.ndim - 1))
-            sums.squares[term] = (
-                weight * self._square(error, self.weights.huber * self.scales[term])
-            ).sum()
-            sums.counts[term] = float(
-                (weight > 0).sum() * (error.numel() // max(weight.numel(), 1))
-            )
+                factor = of_frames[batch.frame_of_atom] if part.is_atomic else of_frames
+                factor = factor.view(-1, *(1,) * (part.weights.ndim - 1))
+            weights = part.weights * factor
+            threshold = self.weights.huber * self.scales[term]
+            sums.squares[term] = (weights * self._square(part.errors, threshold)).sum()
+            sums.counts[term] = _count(weights, part.errors)
+            references = part.weights if part.references is None else part.references
+            plain = (part.errors if part.plain is None else part.plain).detach()
+            counted = references * factor > 0
+            sums.plain_squares[term] = (counted * plain * plain).sum()
+            sums.plain_counts[term] = _count(counted, plain)
         return sums
 
     def counts(self, batch: Batch, with_charges: bool) -> dict[str, float]:
@@ -140,32 +186,37 @@ class Loss:
         size = error.abs()
         return torch.where(size < threshold, error * error, threshold * (2 * size - threshold))
 
-    def _errors(
-        self, prediction: Prediction, batch: Batch
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor, bool]]:
-        """Return errors, weights of their squares (axes of length 1 broadcast), and whether the first axis is atoms."""
+    def _errors(self, prediction: Prediction, batch: Batch) -> dict[str, _TermErrors]:
+        """Return the errors of each term."""
         labels, n_atoms = batch.labels, batch.atoms_per_frame
-        shear = self._shear(prediction.virials - labels.virials) / n_atoms[:, None]
+        virials = (prediction.virials - labels.virials) / n_atoms[:, None]
         errors = {
-            "energy": (
-                (prediction.energies - labels.energies) / n_atoms,
-                labels.energy_weights,
-                False,
+            "energy": _TermErrors(
+                (prediction.energies - labels.energies) / n_atoms, labels.energy_weights
             ),
-            "force": (prediction.forces - labels.forces, self._force_weights(batch)[:, None], True),
-            "virial": (shear, labels.virial_weights[:, None], False),
+            "force": _TermErrors(
+                prediction.forces - labels.forces,
+                self._force_weights(batch)[:, None],
+                is_atomic=True,
+                references=labels.force_weights[:, None],
+            ),
+            "virial": _TermErrors(
+                self._shear(virials), labels.virial_weights[:, None], plain=virials
+            ),
         }
         if prediction.raw_charges is not None:
             sums = torch.zeros_like(labels.charges).index_add(
                 0, batch.frame_of_atom, prediction.raw_charges
             )
-            errors["charge"] = ((sums - labels.charges) / n_atoms, torch.ones_like(sums), False)
+            errors["charge"] = _TermErrors((sums - labels.charges) / n_atoms, torch.ones_like(sums))
         if prediction.born_charges is not None and labels.born_charges is not None:
             weight = labels.born_weights[batch.frame_of_atom]
-            errors["born"] = (prediction.born_charges - labels.born_charges, weight[:, None], True)
+            errors["born"] = _TermErrors(
+                prediction.born_charges - labels.born_charges, weight[:, None], is_atomic=True
+            )
         if prediction.dipoles is not None and labels.dipoles is not None:
             difference = (prediction.dipoles - labels.dipoles) / n_atoms[:, None]
-            errors["dipole"] = (difference, labels.dipole_weights[:, None], False)
+            errors["dipole"] = _TermErrors(difference, labels.dipole_weights[:, None])
         return errors
 
     def _shear(self, errors: torch.Tensor) -> torch.Tensor:
@@ -186,3 +237,8 @@ class Loss:
         if delta > 0:
             weights = weights * delta / (delta + batch.labels.forces.norm(dim=1))
         return weights
+
+
+def _count(weights: torch.Tensor, errors: torch.Tensor) -> float:
+    """Return the number of errors whose weight, which may broadcast, is positive."""
+    return float((weights > 0).sum() * (errors.numel() // max(weights.numel(), 1)))

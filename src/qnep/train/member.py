@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 MODEL_FILE = "nep.txt"
 CHECKPOINT_FILE = "checkpoint.npz"
 METRICS_FILE = "metrics.csv"
-CHECKPOINT_FORMAT = 2  # in format 1 the fingerprint held the paths of the data
+CHECKPOINT_FORMAT = (
+    3  # 1: the fingerprint held the paths of the data; 2: parameters in single precision
+)
 FIRST_SCALES = {
     "energy": 0.05,
     "force": 0.5,
@@ -46,9 +48,9 @@ class Progress:
     """What a member has reached; saved in its checkpoint.
 
     epoch : finished epochs, polishing rounds included.
-    scales : root mean square errors of the last epoch, the units of the loss.
-    best_score, best_vector, best_epoch : of the validation set.
-    history : a row for every epoch.
+    scales : weighted root mean square errors of the last epoch, the units of the loss.
+    best_score, best_vector, best_epoch : smallest loss of the validation set, sum of lambda times weighted errors.
+    history : a row for every epoch; errors without weights.
     """
 
     epoch: int = 0
@@ -110,7 +112,7 @@ class Member:
 
     def _make_optimizer(self, vector: np.ndarray) -> Adam | EvolutionStrategy:
         s = self.settings
-        initial = torch.from_numpy(vector).to(device=self.work.device, dtype=self.work.dtype)
+        initial = torch.from_numpy(vector).to(device=self.work.device, dtype=torch.float64)
         if s.optimizer == "snes":
             return EvolutionStrategy(initial, s.population, self.seed)
         decays = torch.from_numpy(self.work.layout.decays(vector)).to(initial)
@@ -143,7 +145,7 @@ class Member:
 
         vector = self.progress.best_vector
         if vector is None:
-            vector = self._current().cpu().double().numpy()
+            vector = self._current().cpu().numpy()
         model = Model.parse(self.model.format(), MODEL_FILE)
         model.parameters = self.work.layout.to_file(vector, self.scalers)
         return model
@@ -179,7 +181,7 @@ class Member:
         row = {
             "epoch": self.progress.epoch,
             "phase": phase,
-            **{f"train_{k}": v for k, v in found.items()},
+            **{f"train_{k}": v for k, v in errors.plain_root_mean_squares().items()},
         }
         row.update(self._validate())
         row["seconds"] = round(time.perf_counter() - start, 3)
@@ -238,15 +240,17 @@ class Member:
             return {}
         errors = ErrorSums()
         vector = self._current()
-        same = vector.to(self.validation.dtype)
         for number in range(self.validation.n_batches):
-            errors.add(self.validation.errors(same, number, self.progress.scales))
+            errors.add(self.validation.errors(vector, number, self.progress.scales))
         found = errors.root_mean_squares()
         score = sum(getattr(self.weights, term) * error for term, error in found.items())
         if score < self.progress.best_score:
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
-            self.progress.best_vector = vector.cpu().double().numpy().copy()
-        return {f"validation_{term}": error for term, error in found.items()}
+            self.progress.best_vector = vector.cpu().numpy().copy()
+        plain = errors.plain_root_mean_squares()
+        return {f"validation_{term}": error for term, error in plain.items()} | {
+            "validation_loss": score
+        }
 
     def _save(self) -> None:
         progress = self.progress

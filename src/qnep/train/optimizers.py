@@ -15,7 +15,7 @@ CLIP_MEMORY = 0.9  # of the running mean of the gradient norm
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate: linear warm-up, then half a cosine."""
+    """Learning rate: linear warm-up, at most a tenth of all steps, then half a cosine."""
 
     start: float
     final: float
@@ -24,9 +24,10 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Return the rate of a step, counted from 0."""
-        if step < self.warm_up_steps:
-            return self.start * (step + 1) / self.warm_up_steps
-        progress = (step - self.warm_up_steps) / max(1, self.n_steps - self.warm_up_steps)
+        warm_up_steps = min(self.warm_up_steps, self.n_steps // 10)
+        if step < warm_up_steps:
+            return self.start * (step + 1) / warm_up_steps
+        progress = (step - warm_up_steps) / max(1, self.n_steps - warm_up_steps)
         return self.final + 0.5 * (self.start - self.final) * (
             1 + math.cos(math.pi * min(1.0, progress))
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,10 @@ class TypeParameters:
     w1: torch.Tensor
     radial: torch.Tensor
     angular: torch.Tensor
+
+    def to(self, dtype: torch.dtype) -> TypeParameters:
+        """Return the parts in another precision."""
+        return TypeParameters(*(getattr(self, item.name).to(dtype) for item in fields(self)))
 
 
 class ParameterLayout:
@@ -125,6 +129,26 @@ class ParameterLayout:
             mask[w0] = 1.0
             mask[w1] = np.tile(~self._always_on(vector, t), self.model.n_outputs)
         return mask
+
+    def add_energies(self, vector: np.ndarray, energies: np.ndarray) -> np.ndarray | None:
+        """Return a vector [n_trained] with energies added to all atoms of each type, eV [n_types].
+
+        Different energies need a neuron that is always on in every network; for equal ones there is the common bias.
+        None: the model has no place for these energies.
+        """
+        result = vector.copy()
+        if np.ptp(energies) == 0:
+            result[self.model.bias_offset()] -= energies[0]  # the bias is taken off
+            return result
+        for t in range(self.model.n_types):
+            if energies[t] == 0:
+                continue
+            places = np.flatnonzero(self._always_on(vector, t))
+            if not len(places):
+                return None
+            _, b0, w1 = self.network_slices(t)
+            result[w1.start + places[0]] += energies[t] * np.tanh(-vector[b0][places[0]])
+        return result
 
     def _always_on(self, vector: np.ndarray, type_index: int) -> np.ndarray:
         """Return which neurons of a type are saturated whatever the descriptor, [n_neurons]."""

@@ -64,9 +64,8 @@ def predict_frames(
     layout = ParameterLayout(model)
     builder = BatchBuilder(model, precision)
     parameters = np.array(model.parameters)
-    scalers = torch.from_numpy(parameters[model.scaler_offset : model.zbl_offset]).to(builder.dtype)
-    forward = Forward(layout, scalers)
-    vector = torch.from_numpy(layout.to_vector(parameters)).to(builder.dtype)
+    forward = Forward(layout, torch.from_numpy(parameters[model.scaler_offset : model.zbl_offset]))
+    vector = torch.from_numpy(layout.to_vector(parameters))
     results = []
     for frame in frames:
         batch = builder.build([frame], [0])

@@ -82,7 +82,8 @@ class ModelSettings:
 
     cutoff : R_radial, R_angular of all types, or such a pair for each type.
     l_max : largest l of three bodies, then up to six flags for 222 1111 112 123 233 134.
-    zbl : outer radius of the universal repulsion, 0 for none.
+    zbl : outer radius of the universal repulsion, 0 for none; at most the angular cutoff, where ZBL ends.
+    zbl_inner : radius within which it is full, 0 for half of the outer one.
     zbl_typewise_factor : of the covalent radii, 0 for the plain form.
     zbl_pairs : flexible form, ten numbers for each unordered pair of types as at the end of a model file.
     zbl_from_data : make `zbl_pairs` from the shortest distances in the data, with `zbl` as the largest outer radius.
@@ -96,6 +97,7 @@ class ModelSettings:
     l_max: tuple[int, ...] = (4, 1)
     neurons: int = 30
     zbl: float = 0.0
+    zbl_inner: float = 0.0
     zbl_typewise_factor: float = 0.0
     zbl_pairs: tuple[float, ...] = ()
     zbl_from_data: bool = False
@@ -115,7 +117,7 @@ class ModelSettings:
                 f"l_max must be the largest l, at least 1, then up to {N_FLAGS} flags, "
                 f"got {list(self.l_max)}"
             )
-        _require_at_least(self, {"neurons": 1, "zbl": 0, "zbl_typewise_factor": 0})
+        _require_at_least(self, {"neurons": 1, "zbl": 0, "zbl_inner": 0, "zbl_typewise_factor": 0})
         if self.charge_mode not in (0, 1, 2):
             raise SettingsError(f"charge_mode must be 0, 1 or 2, got {self.charge_mode}")
         if len(self.cutoff) not in (2, 2 * len(self.elements)):
@@ -129,8 +131,17 @@ class ModelSettings:
                 f"flexible ZBL needs 10 numbers for each of {n_pairs} pairs of types, "
                 f"got {len(self.zbl_pairs)}"
             )
-        if self.zbl_from_data and not self.zbl:
-            raise SettingsError("zbl_from_data needs zbl, the largest outer radius in Å")
+        for name in ("zbl_from_data", "zbl_typewise_factor", "zbl_inner"):
+            if getattr(self, name) and not self.zbl:
+                raise SettingsError(f"{name} needs zbl, the largest outer radius in Å")
+        if self.zbl_inner and (self.zbl_from_data or self.zbl_pairs):
+            raise SettingsError(
+                "zbl_inner is for the universal form; flexible ZBL has its own radii"
+            )
+        if self.zbl_inner and self.zbl_inner >= self.zbl:
+            raise SettingsError(
+                f"zbl_inner must be below zbl, {self.zbl:g} Å, got {self.zbl_inner:g}"
+            )
         if self.charge_mode and len(set(zip(self.cutoff[::2], self.cutoff[1::2]))) > 1:
             raise SettingsError("a model with charges needs the same cutoffs for all types")
         for radial, angular in zip(self.cutoff[::2], self.cutoff[1::2]):
@@ -139,6 +150,12 @@ class ModelSettings:
                     "cutoffs must satisfy 0 < angular <= radial <= "
                     f"{LARGEST_CUTOFF:g} Å, got {radial:g} and {angular:g}"
                 )
+        outer = max([self.zbl, *self.zbl_pairs[1::10]])
+        if outer > min(self.cutoff[1::2]):
+            raise SettingsError(
+                f"zbl must not reach beyond the angular cutoff, {min(self.cutoff[1::2]):g} Å, where the energy would "
+                f"jump, got {outer:g} Å"
+            )
 
     @property
     def has_repulsion(self) -> bool:
@@ -155,7 +172,8 @@ class ModelSettings:
             model.zbl = "flexible"
         elif self.zbl:
             model.zbl = "typewise" if self.zbl_typewise_factor else "universal"
-            model.zbl_inner_cutoff, model.zbl_outer_cutoff = self.zbl / 2, self.zbl
+            model.zbl_inner_cutoff = self.zbl_inner or self.zbl / 2
+            model.zbl_outer_cutoff = self.zbl
             model.zbl_typewise_factor = self.zbl_typewise_factor
         n_copies = len(self.elements) if len(self.cutoff) == 2 else 1
         model.radial_cutoffs = list(self.cutoff[::2]) * n_copies
@@ -199,7 +217,7 @@ class TrainingSettings:
         trajectories in `data` are held out.
     epochs, batch_size : passes over the data; structures per step, 0: chosen.
     learning_rate, final_learning_rate : Adam's, after warm-up and at the end of the cosine.
-    warm_up_steps : with a linearly growing learning rate.
+    warm_up_steps : with a linearly growing learning rate; at most a tenth of all steps.
     weight_decay : decoupled, of weights and coefficients; not of biases, energies and charges of the elements.
     smoothness : of the start: the coefficient of the k-th radial function begins with a size of (1 + k)^-smoothness.
         0.5 suits a single material; 1 keeps a model of few and diverse structures from wiggling between them.
@@ -210,6 +228,8 @@ class TrainingSettings:
     optimizer : "adam" or "snes".
     polish_rounds : rounds of 20 L-BFGS steps on all data after that.
     patience : epochs without a better validation error before stopping, 0: never stop.
+    energy_shift : begin with energies of the elements that explain those of the data: all of them from scratch, and
+        what another zero of energy asks for where a model is fine-tuned.
     members, bootstrap : size of a committee; each member sees a resampled data set.
     fine_tune : model file to start from; replay, n_replay : older data of which so many structures join, 0: all.
     new_weight : weight of new structures against replayed ones.
@@ -295,6 +315,11 @@ class Settings:
                 f"elements of the loss must be {n_wanted} numbers, one for each of "
                 f"{' '.join(self.model.elements)}, got {n_given}"
             )
+        n_charges = len(self.training.initial_charges)
+        if n_charges and not self.model.charge_mode:
+            raise SettingsError("initial_charges needs a model with charges, charge_mode 1 or 2")
+        if n_charges not in (0, n_wanted):
+            raise SettingsError(f"initial_charges must be {n_wanted} numbers, got {n_charges}")
 
 
 def settings_of_model(model: Model) -> ModelSettings:
@@ -302,6 +327,7 @@ def settings_of_model(model: Model) -> ModelSettings:
     flags = tuple(int(flag) for flag in model.invariants)
     uniform = len(set(model.radial_cutoffs)) == 1 and len(set(model.angular_cutoffs)) == 1
     n_pairs = 1 if uniform else len(model.elements)
+    has_radii = model.zbl in ("universal", "typewise")
     cutoffs = [c for pair in zip(model.radial_cutoffs, model.angular_cutoffs) for c in pair]
     return ModelSettings(
         elements=tuple(model.elements),
@@ -311,7 +337,8 @@ def settings_of_model(model: Model) -> ModelSettings:
         basis_size=(model.basis_size_radial, model.basis_size_angular),
         l_max=(model.l_max, *flags),
         neurons=model.n_neurons,
-        zbl=model.zbl_outer_cutoff if model.zbl in ("universal", "typewise") else 0.0,
+        zbl=model.zbl_outer_cutoff if has_radii else 0.0,
+        zbl_inner=model.zbl_inner_cutoff if has_radii else 0.0,
         zbl_pairs=tuple(np.array(model.parameters)[model.zbl_offset :].tolist()),
         zbl_typewise_factor=model.zbl_typewise_factor if model.zbl == "typewise" else 0.0,
     )
@@ -338,7 +365,7 @@ def read_settings(path: str | Path, fine_tune: str = "") -> Settings:
     tables = {"model": state.model, "training": state.training, "loss": state.loss}
     if "elements" not in state.model and not (fine_tune or state.training.get("fine_tune")):
         raise SettingsError(f"{path}: no `type` line")
-    settings = _assemble(tables, dict.fromkeys(TABLES, str(path)), path.parent, fine_tune)
+    settings = _assemble(tables, dict.fromkeys(("", *TABLES), str(path)), path.parent, fine_tune)
     return dataclasses.replace(settings, notes=tuple(state.notes))
 
 
@@ -381,7 +408,7 @@ def _assemble(
     try:
         return Settings(model, training, loss)
     except SettingsError as failure:
-        raise SettingsError(f"{labels['loss']}: {failure}") from failure
+        raise SettingsError(f"{labels['']}: {failure}") from failure
 
 
 def _located(training: TrainingSettings, folder: Path) -> TrainingSettings:
@@ -509,23 +536,48 @@ def _set_type(state: _NepIn, words: list[str]) -> None:
     state.model["elements"] = tuple(words[1:])
 
 
-def _set_version(state: _NepIn, words: list[str]) -> None:
-    if words[0] != "4":
-        raise ValueError("only version 4 can be trained")
-
-
-def _set_model_type(state: _NepIn, words: list[str]) -> None:
-    if words[0] != "0":
-        raise ValueError("only potentials (0) can be trained here")
-
-
-def _set_prediction(state: _NepIn, words: list[str]) -> None:
-    if words[0] != "0":
-        raise ValueError("for predictions use `qnep eval nep.txt structures.xyz`")
-
-
 def _set_fine_tune(state: _NepIn, words: list[str]) -> None:
-    state.training["fine_tune"] = words[0]
+    name = _first_word(words, "restart file", "flag")
+    if words[2:] == ["0"]:
+        raise ValueError("the coefficients of the descriptors cannot be frozen here, only flag 1")
+    state.training["fine_tune"] = name
+    if len(words) > 1:
+        state.notes.append(f"{words[1]} is not read: it belongs to the evolution strategy")
+
+
+def _set_neurons(state: _NepIn, words: list[str]) -> None:
+    state.model["neurons"] = int(_first_word(words, "second layer"))
+    if words[1:] not in ([], ["0"]):
+        raise ValueError("only one hidden layer can be trained here")
+
+
+def _set_charge_mode(state: _NepIn, words: list[str]) -> None:
+    state.model["charge_mode"] = int(_first_word(words, "flip"))
+    if words[1:] not in ([], ["0"]):
+        raise ValueError("the flip is for a nep.restart, which is not read here")
+
+
+def _set_typewise(state: _NepIn, words: list[str]) -> None:
+    state.model["zbl_typewise_factor"] = float(_first_word(words or ["0.7"]))
+
+
+def _first_word(words: list[str], *optional: str) -> str:
+    """Return the first word; raises ValueError for none, or for more than it and the optional ones."""
+    n_allowed = 1 + len(optional)
+    if not 1 <= len(words) <= n_allowed:
+        wanted = "1 value" if n_allowed == 1 else f"1 to {n_allowed} values"
+        raise ValueError(f"wanted {wanted}, got {len(words)}")
+    return words[0]
+
+
+def _only(allowed: str, sentence: str) -> Callable[[_NepIn, list[str]], None]:
+    """Return the reader of a keyword with one value that is possible here."""
+
+    def check(state: _NepIn, words: list[str]) -> None:
+        if _first_word(words) != allowed:
+            raise ValueError(sentence)
+
+    return check
 
 
 def _model(name: str, convert: Callable[[list[str]], Any]) -> Callable[[_NepIn, list[str]], None]:
@@ -533,7 +585,11 @@ def _model(name: str, convert: Callable[[list[str]], Any]) -> Callable[[_NepIn, 
 
 
 def _weight(name: str) -> Callable[[_NepIn, list[str]], None]:
-    return lambda state, words: state.loss.__setitem__(name, float(words[0]))
+    return lambda state, words: state.loss.__setitem__(name, float(_first_word(words)))
+
+
+def _training(name: str, convert: Callable[[str], Any]) -> Callable[[_NepIn, list[str]], None]:
+    return lambda state, words: state.training.__setitem__(name, convert(_first_word(words)))
 
 
 def _integers(words: list[str]) -> tuple[int, ...]:
@@ -542,20 +598,21 @@ def _integers(words: list[str]) -> tuple[int, ...]:
 
 _NEP_IN: dict[str, Callable[[_NepIn, list[str]], None]] = {
     "type": _set_type,
-    "version": _set_version,
-    "model_type": _set_model_type,
-    "mode": _set_model_type,
-    "prediction": _set_prediction,
+    "version": _only("4", "only version 4 can be trained"),
+    "model_type": _only("0", "only potentials (0) can be trained here"),
+    "mode": _only("0", "only potentials (0) can be trained here"),
+    "prediction": _only("0", "for predictions use `qnep eval nep.txt structures.xyz`"),
+    "vdw": _only("0", "dispersion cannot be trained here"),
+    "charge_vdw": _only("0", "dispersion cannot be trained here"),
+    "atomic_v": _only("0", "atomic tensors cannot be trained here"),
     "cutoff": _set_cutoff,
     "n_max": _model("n_max", _integers),
     "basis_size": _model("basis_size", _integers),
     "l_max": _model("l_max", _integers),
-    "neuron": _model("neurons", lambda words: int(words[0])),
-    "charge_mode": _model("charge_mode", lambda words: int(words[0])),
-    "zbl": _model("zbl", lambda words: float(words[0])),
-    "use_typewise_cutoff_zbl": _model(
-        "zbl_typewise_factor", lambda words: float(words[0]) if words else 0.7
-    ),
+    "neuron": _set_neurons,
+    "charge_mode": _set_charge_mode,
+    "zbl": _model("zbl", lambda words: float(_first_word(words))),
+    "use_typewise_cutoff_zbl": _set_typewise,
     "lambda_e": _weight("energy"),
     "lambda_f": _weight("force"),
     "lambda_v": _weight("virial"),
@@ -567,6 +624,8 @@ _NEP_IN: dict[str, Callable[[_NepIn, list[str]], None]] = {
         "elements", tuple(map(float, words))
     ),
     "fine_tune": _set_fine_tune,
+    "energy_shift": _training("energy_shift", lambda word: bool(int(word))),
+    "weight_decay": _training("weight_decay", float),
 }
 _IGNORED = {
     "generation": "epochs count here, see --epochs",
@@ -582,6 +641,7 @@ _IGNORED = {
     "import_q_scaler": "fine-tuning keeps the scaling factors",
     "start_lr": "see --learning-rate",
     "stop_lr": "see the key final_learning_rate",
+    "lr_cos_restart": "the learning rate falls once, along half a cosine",
     "epoch": "see --epochs",
 }
 

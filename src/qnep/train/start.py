@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,15 +15,22 @@ from qnep.train.dataset import sample_frames
 from qnep.train.forward import Forward
 from qnep.train.frames import Frame
 from qnep.train.parameters import SATURATION, ParameterLayout
+from qnep.train.settings import SettingsError
 
 if TYPE_CHECKING:
     from qnep.model import Model
 
+log = logging.getLogger(__name__)
+
 N_SAMPLE = 200  # structures whose descriptors are looked at
+N_WITH_ELEMENT = 10  # of them at least, with each element
 FRAMES_AT_ONCE = 8
 OUTPUT_SCALE = 0.1  # of the initial energies (eV) and charges (e)
 BIAS_SPREAD = 0.5
 WEIGHT_SCALE = 0.5  # spread of the argument of tanh over the data
+LARGEST_OFFSET = (
+    0.5  # eV/atom; energies of a model to fine-tune that are further off have another zero
+)
 SMALLEST_RATIO = 1e-8
 """Of singular values; below it elements come in one ratio but for rounding, and the data do not tell them apart."""
 
@@ -40,8 +49,6 @@ def initial_parameters(
     data. The first neuron of each network is always on: its output weights are the energy and the charge of the element
     far from everything, which nep4 has no other place for. charges : e, of each element, to begin with.
     """
-    if len(charges) not in (0, model.n_types):
-        raise ValueError(f"initial_charges needs {model.n_types} numbers, got {len(charges)}")
     random = np.random.default_rng(seed)
     layout = ParameterLayout(model)
     vector = np.zeros(layout.n_trained)
@@ -53,7 +60,7 @@ def initial_parameters(
             random, part.stop - part.start, n_basis, model.n_types, smoothness
         )
     means, scalers = _descriptor_statistics(
-        model, layout, vector, sample_frames(frames, N_SAMPLE, seed)
+        model, layout, vector, _sample_with_all_elements(frames, model.n_types, seed)
     )
     energies = (
         element_energies(frames, model.n_types) if with_energy_shift else np.zeros(model.n_types)
@@ -79,6 +86,64 @@ def initial_parameters(
     if model.charge_mode:
         vector[model.sqrt_epsilon_offset] = 1.0
     return vector, scalers
+
+
+def on_zero_of_data(
+    layout: ParameterLayout, vector: np.ndarray, frames: Sequence[Frame], errors: np.ndarray
+) -> np.ndarray:
+    """Return the vector of a model that is fine-tuned, on the zero of energy of the data.
+
+    It moves only where half of the energies are off by more than `LARGEST_OFFSET`, and energies of the elements explain
+    that: what fine-tuning is there to learn stays.
+
+    Parameters
+    ----------
+    vector : [n_trained].
+    errors : predicted minus reference energies of the frames, eV [n_frames].
+
+    Raises
+    ------
+    SettingsError : the model has no place for different energies of its elements.
+    """
+    judged = [n for n, frame in enumerate(frames) if frame.weight * frame.energy_weight > 0]
+    if not judged:
+        return vector
+    wanted = [replace(frames[n], energy=-float(errors[n])) for n in judged]
+    n_types = layout.model.n_types
+    offset = _median_rest(wanted, np.zeros(n_types))
+    if offset <= LARGEST_OFFSET:
+        return vector
+    energies = element_energies(wanted, n_types)
+    common = np.full(n_types, np.mean([_per_atom(frame) for frame in wanted]))
+    has_place = layout.add_energies(vector, energies) is not None
+    if not has_place and _median_rest(wanted, common) <= LARGEST_OFFSET:
+        energies = common
+    moved = layout.add_energies(vector, energies)
+    found = f"half of the energies of the data are more than {offset:.3g} eV/atom off the model to start from"
+    if _median_rest(wanted, energies) > LARGEST_OFFSET:
+        log.warning(
+            "%s, and energies of the elements do not explain that; have data and replay one zero of energy?",
+            found,
+        )
+        return vector
+    shifts = ", ".join(f"{e} {energy:.6g}" for e, energy in zip(layout.model.elements, energies))
+    if moved is None:
+        raise SettingsError(
+            f"{found}: another zero of energy, for which the model has no place; take these energies of the "
+            f"elements off the labels: {shifts} eV"
+        )
+    log.warning("%s: another zero of energy; its elements are moved by %s eV", found, shifts)
+    return moved
+
+
+def _per_atom(frame: Frame) -> float:
+    assert frame.energy is not None  # required when loaded
+    return frame.energy / frame.n_atoms
+
+
+def _median_rest(frames: Sequence[Frame], energies: np.ndarray) -> float:
+    """Return the median of what energies of the elements [n_types], eV, leave of those of structures, eV/atom."""
+    return float(np.median([abs(_per_atom(f) - energies[f.types].mean()) for f in frames]))
 
 
 def _smooth_coefficients(
@@ -112,6 +177,22 @@ def element_energies(frames: Sequence[Frame], n_types: int) -> np.ndarray:
     lengths[lengths == 0] = 1.0
     scaled = np.linalg.lstsq(matrix / lengths, energies * weights, rcond=SMALLEST_RATIO)[0]
     return scaled / lengths
+
+
+def _sample_with_all_elements(frames: Sequence[Frame], n_types: int, seed: int) -> list[Frame]:
+    """Return a random selection with `N_WITH_ELEMENT` structures of every element, or as many as there are.
+
+    Networks that are not centred on the descriptors of their element begin, and stay, saturated.
+    """
+    sample = sample_frames(frames, N_SAMPLE, seed)
+    chosen = set(map(id, sample))
+    for t in range(n_types):
+        missing = N_WITH_ELEMENT - sum(t in frame.types for frame in sample)
+        if missing > 0:
+            others = [frame for frame in frames if id(frame) not in chosen and t in frame.types]
+            sample += sample_frames(others, missing, seed)
+            chosen.update(map(id, sample))
+    return sample
 
 
 def _descriptor_statistics(

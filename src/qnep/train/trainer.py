@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ from qnep.train.parameters import ParameterLayout
 from qnep.train.report import write_report
 from qnep.train.settings import Settings, SettingsError, settings_of_model
 from qnep.train.short_range import repulsion_below_data
-from qnep.train.start import initial_parameters
-from qnep.train.work import LocalWork, WorkPlan, free_memory, make_work
+from qnep.train.start import initial_parameters, on_zero_of_data
+from qnep.train.work import LocalWork, ParallelWork, WorkPlan, free_memory, make_work
 
 if TYPE_CHECKING:
     from qnep.model import Model
@@ -62,19 +63,25 @@ def prepare_data(settings: Settings) -> tuple[Settings, DataSet]:
     """
     training = settings.training
     elements = settings.model.elements
+    load = functools.partial(
+        load_frames, elements=elements, with_charges=settings.model.charge_mode > 0
+    )
     data = split_by_trajectory(
-        load_frames(training.data, elements),
+        load(training.data),
         training.validation_fraction,
         training.test_fraction,
         training.seed,
     )
     new = with_weight(data.training, training.new_weight) if training.replay else data.training
-    replayed = load_frames(training.replay, elements) if training.replay else []
+    replayed, more_validation, more_test = (
+        load(paths) if paths else []
+        for paths in (training.replay, training.validation, training.test)
+    )
     replayed = sample_frames(replayed, training.n_replay, training.seed)
-    validation = data.validation + _load_more(training.validation, elements)
-    test = data.test + _load_more(training.test, elements)
+    validation, test = data.validation + more_validation, data.test + more_test
     settings = _with_repulsion_of_data(settings, new + replayed)
     parts = {"training": new + replayed, "validation": validation, "test": test}
+    _warn_of_open_cells(settings.model.cutoff, [frame for part in parts.values() for frame in part])
     for calculator in _fixed_energies(settings):
         parts = {
             name: subtract_calculator(part, elements, calculator) for name, part in parts.items()
@@ -85,8 +92,16 @@ def prepare_data(settings: Settings) -> tuple[Settings, DataSet]:
     return settings, DataSet(**parts, description=description)
 
 
-def _load_more(paths: Sequence[str], elements: Sequence[str]) -> list[Frame]:
-    return load_frames(paths, elements) if paths else []
+def _warn_of_open_cells(cutoffs: Sequence[float], frames: Sequence[Frame]) -> None:
+    """Name structures that would be others with images along their open directions, as GPUMD takes them."""
+    narrow = [frame.label for frame in frames if frame.vacuum < max(cutoffs)]
+    if narrow:
+        log.warning(
+            "%d structures, the first %s, have open directions (pbc=) with less vacuum than the cutoff: they are "
+            'trained without images there; if the labels are those of a periodic cell, write pbc="T T T"',
+            len(narrow),
+            narrow[0],
+        )
 
 
 def _with_repulsion_of_data(settings: Settings, frames: Sequence[Frame]) -> Settings:
@@ -145,13 +160,17 @@ def train(settings: Settings, resume: bool = False, show_progress: bool = True) 
         n_processes = 1
     settings = _with_settings_of_start(settings)
     settings, data = prepare_data(settings)
+    if settings.training.patience and not data.validation:
+        raise SettingsError(
+            "patience needs a validation set, whose error decides: give validation_fraction, or files for validation"
+        )
     log.info("data: %s", data.description)
     model = settings.model.make_model()
     fingerprint = _fingerprint(settings, data)
     work = make_work(_plan(settings, model, data.training, device), n_processes)
     # Evaluated in double precision, as the engine does: the errors are those of the file that is written.
     validation = (
-        LocalWork(_plan(settings, model, data.validation, device, "double"))
+        LocalWork(_plan(settings, model, data.validation, device, "double", work.memory()))
         if data.validation
         else None
     )
@@ -162,7 +181,7 @@ def train(settings: Settings, resume: bool = False, show_progress: bool = True) 
         for index, folder in enumerate(folders):
             folder.mkdir(parents=True, exist_ok=True)
             seed = settings.training.seed + index
-            start = _start(settings, model, data.training, seed)
+            start = _start(settings, model, data.training, work, seed)
             factors = _bootstrap_factors(settings, len(data.training), seed)
             member = Member(
                 settings, model, work, validation, start, factors, folder, seed, fingerprint
@@ -193,8 +212,13 @@ def _with_settings_of_start(settings: Settings) -> Settings:
 
 
 def _start(
-    settings: Settings, model: Model, frames: list[Frame], seed: int
+    settings: Settings,
+    model: Model,
+    frames: list[Frame],
+    work: LocalWork | ParallelWork,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return the trainer's vector and the scaling factors to begin with."""
     training = settings.training
     if not training.fine_tune:
         return initial_parameters(
@@ -209,8 +233,16 @@ def _start(
 
     start = AnyModel.read(training.fine_tune)
     parameters = np.array(start.parameters)
-    vector = ParameterLayout(start).to_vector(parameters)
-    return vector, parameters[start.scaler_offset : start.zbl_offset]
+    layout = ParameterLayout(start)
+    vector, scalers = (
+        layout.to_vector(parameters),
+        parameters[start.scaler_offset : start.zbl_offset],
+    )
+    if training.energy_shift:
+        work.set_scalers(scalers)
+        errors = work.energy_errors(torch.from_numpy(vector).to(work.device))
+        vector = on_zero_of_data(layout, vector, frames, errors)
+    return vector, scalers
 
 
 def _find_device(wanted: str) -> str:
@@ -225,11 +257,21 @@ def _find_device(wanted: str) -> str:
 
 
 def _plan(
-    settings: Settings, model: Model, frames: list[Frame], device: str, precision: str | None = None
+    settings: Settings,
+    model: Model,
+    frames: list[Frame],
+    device: str,
+    precision: str | None = None,
+    n_bytes_taken: int = 0,
 ) -> WorkPlan:
-    """Return the plan for some structures; precision None: that of the settings."""
+    """Return the plan for some structures; precision None: that of the settings.
+
+    n_bytes_taken : of the memory allowed, by other tables; what is free is free of them already.
+    """
     training = settings.training
-    budget = training.memory_GB * 1e9 if training.memory_GB else free_memory()
+    budget = max(0.0, training.memory_GB * 1e9 - n_bytes_taken)
+    if not training.memory_GB:
+        budget = free_memory()
     return WorkPlan(
         model_text=model.format(),
         frames=frames,

@@ -82,6 +82,10 @@ class BatchStore:
         torch.save(batch.tensors(), self._path(number))
         return map_tensors(batch, lambda tensor: tensor.new_empty(0))
 
+    def memory(self) -> int:
+        """Return the bytes of the batches in memory; those on disk have empty tensors here."""
+        return sum(batch.memory() for batch in self._batches if batch is not None)
+
     def close(self) -> None:
         """Remove what is on disk."""
         if self._folder is not None:
@@ -175,11 +179,11 @@ class LocalWork:
     def _scalers(self) -> torch.Tensor:
         start, stop = self.model.scaler_offset, self.model.zbl_offset
         values = np.array(self.model.parameters[start:stop])
-        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
+        return torch.from_numpy(values).to(self.device)
 
     def set_scalers(self, scalers: np.ndarray) -> None:
         """Use other scaling factors of the descriptors."""
-        self.forward.scalers = torch.from_numpy(scalers).to(device=self.device, dtype=self.dtype)
+        self.forward.scalers = torch.from_numpy(scalers).to(self.device)
 
     def set_factors(self, factors: np.ndarray) -> None:
         """Multiply the squared errors of each structure [n_frames]; a bootstrap sample."""
@@ -221,6 +225,15 @@ class LocalWork:
         with torch.no_grad():
             return self.loss.sums(self.predict(vector, batch), batch, self.factors)
 
+    def energy_errors(self, vector: torch.Tensor) -> np.ndarray:
+        """Return predicted minus reference energies of the structures, eV [n_frames]."""
+        errors = np.zeros(len(self.factors))
+        for batch in self.store:
+            with torch.no_grad():
+                found = self.forward(vector, batch).energies - batch.labels.energies
+            errors[batch.frame_numbers] = found.cpu().numpy()
+        return errors
+
     def largest_neighbors(self) -> tuple[int, int]:
         """Return the largest numbers of radial and angular neighbours, a memory hint in the model file."""
         largest = [0, 0]
@@ -228,6 +241,10 @@ class LocalWork:
             for kind, pairs in enumerate((batch.radial, batch.angular)):
                 largest[kind] = max(largest[kind], int(pairs.rows.diff().max()))
         return largest[0], largest[1]
+
+    def memory(self) -> int:
+        """Return the bytes of the tables that are in memory."""
+        return self.store.memory()
 
     def close(self) -> None:
         """Remove what is on disk."""
@@ -258,14 +275,12 @@ class ParallelWork:
             self._processes.append(process)
         self._local = LocalWork(plan.share(0, n_processes))
         self.layout, self.model, self.loss = self._local.layout, self._local.model, self._local.loss
-        self.device, self.dtype, self.forward = (
-            self._local.device,
-            self._local.dtype,
-            self._local.forward,
-        )
+        self.device, self.forward = self._local.device, self._local.forward
         n_parameters = self.layout.n_trained
-        self._vector = torch.zeros(n_parameters, dtype=self.dtype).share_memory_()
-        self._gradients = torch.zeros(n_processes, n_parameters, dtype=self.dtype).share_memory_()
+        self._vector = torch.zeros(n_parameters, dtype=torch.float64).share_memory_()
+        self._gradients = torch.zeros(
+            n_processes, n_parameters, dtype=torch.float64
+        ).share_memory_()
         for rank in range(1, n_processes):
             self._ask(rank, "share", self._vector, self._gradients[rank])
         self._collect()
@@ -338,11 +353,26 @@ class ParallelWork:
             sums.add(others)
         return sums
 
+    def energy_errors(self, vector: torch.Tensor) -> np.ndarray:
+        """See `LocalWork.energy_errors`."""
+        self._vector.copy_(vector)
+        self._ask_all("energy_errors")
+        errors = np.zeros(sum(map(len, self._numbers)))
+        errors[self._numbers[0]] = self._local.energy_errors(vector)
+        for numbers, found in zip(self._numbers[1:], self._collect(), strict=True):
+            errors[numbers] = found
+        return errors
+
     def largest_neighbors(self) -> tuple[int, int]:
         """See `LocalWork.largest_neighbors`."""
         self._ask_all("largest_neighbors")
         found = [self._local.largest_neighbors(), *self._collect()]
         return max(pair[0] for pair in found), max(pair[1] for pair in found)
+
+    def memory(self) -> int:
+        """See `LocalWork.memory`."""
+        self._ask_all("memory")
+        return self._local.memory() + sum(self._collect())
 
     def close(self) -> None:
         """End the other processes."""
@@ -373,6 +403,12 @@ class _Server:
 
     def counts(self, number: int) -> dict[str, float]:
         return self._work.counts(number)
+
+    def energy_errors(self) -> np.ndarray:
+        return self._work.energy_errors(self._vector)
+
+    def memory(self) -> int:
+        return self._work.memory()
 
     def largest_neighbors(self) -> tuple[int, int]:
         return self._work.largest_neighbors()
