@@ -43,6 +43,36 @@ def test_adopted_labels_are_not_computed_again(folder, capsys):
     assert "0 labelled, 3 already in the pool" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("energy=-1", "energy=nan", "energy is not finite"),
+        ("0.5 -0.5 0", "0.5 inf 0", "forces is not finite"),
+        ('"9 0 0', '"nan 0 0', "stress is not finite"),
+        ("kpts=1x1x1", "kpts=gamma", "a k-point grid is written like 2x2x1, got 'gamma'"),
+        ("charge=0", "charge=nan", "charge"),
+    ],
+)
+def test_adopted_labels_are_looked_at(folder, capsys, old, new, message):
+    """One wrong frame, and none of the file is taken; a grid in capitals is the same grid."""
+    comment = (
+        'lattice="10 0 0 0 10 0 0 0 9" energy=-1 virial="9 0 0 0 0 0 0 0 0" level=LJ kpts=1x1x1 charge=0 '
+        "properties=species:S:1:pos:R:3:force:R:3"
+    )
+    good = f"1\n{comment}\nAr 0 0 0 0.5 -0.5 0\n"
+    wrong = good.replace(old, new)
+    assert wrong != good
+    (folder / "labels.xyz").write_text(good + wrong)
+    assert main(["label", "--pool", "adopted.db", "--adopt", "labels.xyz"]) == 2
+    error = capsys.readouterr().err
+    assert "frame 1" in error and message in error
+    assert len(Pool("adopted.db")) == 0
+    (folder / "labels.xyz").write_text(good.replace("1x1x1", "2X1x1"))
+    assert main(["label", "--pool", "adopted.db", "--adopt", "labels.xyz"]) == 0
+    (adopted,) = Pool("adopted.db").frames()
+    assert adopted.info["kpts"] == "2x1x1"
+
+
 def test_the_charge_of_the_settings_reaches_the_training(folder):
     """One frame says that it is neutral: its own word counts."""
     pytest.importorskip("torch", reason="training needs the extra `train` (PyTorch)")
@@ -157,3 +187,27 @@ def test_unreadable_frames(folder, capsys, content, text):
 def test_bad_input(folder, capsys, arguments, text):
     assert main(["label", *BACKEND, *arguments]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_code_that_is_not_there_sets_no_frame_aside(folder, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    for command in ("ASE_VASP_COMMAND", "VASP_PP_PATH", "VASP_COMMAND"):
+        monkeypatch.delenv(command, raising=False)
+    for _ in range(2):
+        assert main(["label", "frames.extxyz", "--backend", "vasp", "--pool", "v.db"]) == 2
+        assert "the backend vasp is not installed" in capsys.readouterr().err
+    pool = Pool(folder / "v.db")
+    assert (len(pool), pool.n_set_aside) == (0, 0)
+
+
+def test_frames_set_aside_before_are_told(folder, capsys):
+    frames = read("frames.extxyz", ":")
+    frames[1].positions[1] = frames[1].positions[0] + [0.5, 0.0, 0.0]  # forces beyond all limits
+    write("close.extxyz", frames)
+    command = ["label", "close.extxyz", *BACKEND]
+    assert main(command) == 1
+    assert "2 labelled, 0 already in the pool, 1 set aside," in capsys.readouterr().out
+    assert main(command) == 1
+    told = capsys.readouterr().out
+    assert "0 labelled, 2 already in the pool, 0 set aside and 1 before" in told
+    assert "set aside by earlier runs: 1; --retry-failed tries them again" in told

@@ -54,6 +54,21 @@ def test_rerun_labels_nothing_twice(tmp_path, numbered_pairs):
     assert (summary.n_labelled, summary.n_skipped) == (2, 3)
 
 
+def test_a_frame_that_is_given_twice_is_labelled_once(tmp_path, numbered_pairs):
+    """The second one waits in the queue before the first one is in the pool; another grid is another label."""
+    first, other = numbered_pairs(2)
+    image, denser = first.copy(), first.copy()
+    image.positions += image.cell[1]
+    denser.info["kpts"] = "2x2x1"
+    made = tmp_path / "made"
+    settings = backend_settings(TIRING, options={"made": str(made), "n_good": 1})
+    summary = Labeller(Pool(tmp_path / "pool.db"), TIRING, settings).run(
+        [first, other, first, image, denser]
+    )
+    assert (summary.n_labelled, summary.n_skipped, summary.n_retries) == (3, 2, 0)
+    assert len(made.read_text().split()) == 3  # one calculation each
+
+
 def moved(atoms, distance):
     """The structure with its second atom further along x."""
     atoms = atoms.copy()
@@ -122,7 +137,8 @@ def test_frames_that_always_fail_are_set_aside_with_the_log(tmp_path, numbered_p
     assert reasons[2].reason == "the process died (killed by SIGKILL)"
     assert all(failure.attempts == 2 for failure in reasons.values())
     # Set aside means not tried again ...
-    assert Labeller(pool, TREACHEROUS, settings).run(numbered_pairs(9)).n_skipped == 9
+    again = Labeller(pool, TREACHEROUS, settings).run(numbered_pairs(9))
+    assert (again.n_skipped, again.n_set_aside_before) == (9 - pool.n_set_aside, pool.n_set_aside)
 
 
 def test_the_log_of_the_code_is_kept(tmp_path, numbered_pairs):

@@ -92,6 +92,38 @@ def test_the_densest_grid_is_exported(tmp_path, frame):
     assert read(tmp_path / "all.extxyz").get_potential_energy() == -2.0
 
 
+@pytest.mark.parametrize("change", ["image", "text"])
+def test_the_densest_grid_is_exported_also_of_a_copy(tmp_path, frame, change):
+    """As of a file that was read again: another periodic image, or positions and cell with fewer digits."""
+    frame.set_cell(frame.cell.array + 1e-7 / 3)
+    frame.positions[0] = [1.00005, 2.00005, 3.00005]  # half way between numbers of four decimals
+    copy = frame.copy()
+    if change == "image":
+        copy.positions += frame.cell[1]
+    else:
+        copy.positions -= 1e-9
+        copy.set_cell(np.round(copy.cell.array, 6))
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_label(frame, make_label(3, "1x1x1", energy=-1.0))
+        pool.add_label(copy, make_label(3, "2x2x1", energy=-2.0))
+    assert [atoms.get_potential_energy() for atoms in pool.frames()] == [-2.0]
+
+
+def test_a_label_is_found_by_its_number(tmp_path, frame):
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        pool.add_failure(frame, LEVEL, "1x1x1", Failure("no convergence", "", 1))
+        pool.add_label(frame, make_label(3))
+        pool.add_label(frame, make_label(3, "2x2x1", energy=-2.0))
+    for kpts, number in (("1x1x1", 2), ("2x2x1", 3), ("3x3x1", None)):
+        assert pool.find_label(frame, LEVEL, kpts) == number
+    assert pool.frame(3).get_potential_energy() == -2.0
+    assert [number for number, _ in pool.numbered_frames()] == [2, 3]
+    with pytest.raises(PoolError, match="has no label number 1"):
+        pool.frame(1)
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_labels_of_all_levels_are_exported_with_a_warning(tmp_path, frame, caplog, split):
     other = make_label(3, energy=-2.0)

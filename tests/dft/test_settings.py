@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qnep.dft.backends import BACKENDS
-from qnep.dft.settings import load_preset, parse_value
+from qnep.dft.settings import MOST_ITERATIONS, load_preset, parse_value
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -37,11 +37,24 @@ def test_retries_change_the_convergence_only():
     assert settings.for_attempt(9).options == settings.for_attempt(2).options
 
 
+@pytest.mark.parametrize("name", [*BACKENDS])
+def test_a_retry_has_no_fewer_iterations_than_the_user_asked_for(name):
+    """GPAW's preset retries with 250 and 400 iterations, which is less than 500."""
+    (option,) = MOST_ITERATIONS & load_preset(name).retries[0].keys()
+    settings = load_preset(name).replace(options={option: 5000})
+    retries = [settings.for_attempt(k) for k in range(1, 4)]
+    assert [retry.options[option] for retry in retries] == [5000] * 3
+    few = load_preset(name).replace(options={option: 5})
+    assert few.for_attempt(1).options[option] > 50
+
+
 def test_digest_follows_the_level_and_not_the_grid():
     settings = load_preset("gpaw")
     assert settings.replace(cutoff_eV=800).digest() != settings.digest()
     assert settings.replace(options={"nbands": "120%"}).digest() != settings.digest()
     assert settings.replace(kpts=(2, 2, 1)).digest() == settings.digest()
+    # Of qnep before the slopes had a cutoff: pools that were filled then are known.
+    assert settings.replace(cutoff_eV=340.0).digest() == "16e875c8"
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,20 @@ def test_programs_of_a_dead_child_end_with_it(tmp_path, begun, numbered_pairs):
         wait_for(lambda: has_ended(program))
 
 
+def test_a_job_with_a_word_that_cannot_be_read_costs_no_process(numbered_pairs):
+    """As of another program than the labeller, which looks before it asks."""
+    good, wrong = numbered_pairs(2)
+    wrong.info["kpts"] = "gamma"
+    settings = backend_settings(RELIABLE)
+    with LocalExecutor(1) as executor:
+        outcomes = [
+            executor.submit(run_job, Job(atoms, RELIABLE, settings, Limits(), 60.0)).result()
+            for atoms in (wrong, good)
+        ]
+    assert outcomes[0].reason.startswith("ValueError: a k-point grid is written like 2x2x1")
+    assert outcomes[1].label is not None
+
+
 def test_a_job_that_cannot_be_read_costs_one_attempt(numbered_pairs):
     """The child says in the log why; nobody waits for the time limit."""
 

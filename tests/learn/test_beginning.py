@@ -133,6 +133,21 @@ def _seed_of_small_copies(atoms) -> int:
     raise AssertionError("no such seed")
 
 
+@pytest.mark.parametrize("key", ["structure", "structures", "models"])
+def test_another_content_of_a_file_is_another_configuration(make_configuration, key):
+    path = make_configuration("haml")
+    (path.parent / "start.extxyz").rename(path.parent / "other.extxyz")
+    (path.parent / "start.extxyz").write_text((path.parent / "other.extxyz").read_text())
+    plain = read_configuration(path).digest
+    if key != "structure":
+        replace_in(path, "n_perturbed = 5", f'n_perturbed = 5\n{key} = ["other.extxyz"]')
+    file = path.parent / ("start.extxyz" if key == "structure" else "other.extxyz")
+    before = read_configuration(path).digest
+    assert (before == plain) == (key == "structure")
+    file.write_text(file.read_text().replace("4.05", "4.06", 1))
+    assert read_configuration(path).digest != before
+
+
 # --- a run that has no model yet ----------------------------------------------------------------------------------
 
 
@@ -223,6 +238,40 @@ def test_a_wrong_value_of_a_run_in_python_is_named_too(make_configuration):
     replace_in(path, "timestep_fs = 2.0", "timestep_fs = 0.0")
     with pytest.raises(ConfigurationError, match="timestep_fs"):
         make_learner(read_configuration(path), resume=False)
+
+
+def test_a_training_cut_short_at_the_end_does_not_block_a_longer_run(
+    make_configuration, monkeypatch, caplog
+):
+    """The last training of a run of 5 steps is interrupted; with 10 steps it comes later and has more labels."""
+    from qnep.train.member import Member
+
+    path = make_configuration(
+        "aofl",
+        gates="threshold = [0.001, 0.001, 0.001]\nsimilarity = 1e-6",
+        options="n_steps = 5\nretrain_after = 50\nretrain_error = 100.0",
+    )
+    folder = path.parent / "run" / "models" / "0002"
+    epoch = Member._epoch
+
+    def interrupted(member):
+        result = epoch(member)
+        if (folder / "member0" / "checkpoint.npz").exists():
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(Member, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_learner(read_configuration(path), resume=False).run()
+    monkeypatch.undo()
+    assert (folder / "member0" / "checkpoint.npz").exists()
+    replace_in(path, "n_steps = 5", "n_steps = 10")
+    (folder / "of_the_shorter_run").touch()
+    state = make_learner(read_configuration(path), resume=True).run()
+    assert state.is_done and state.generation == 2
+    assert "training anew" in caplog.text and "belongs to other data" in caplog.text
+    assert not (folder / "of_the_shorter_run").exists()
+    assert len(read(folder / "new.xyz", ":")) == 2
 
 
 # --- velocities ---------------------------------------------------------------------------------------------------

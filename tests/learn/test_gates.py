@@ -21,7 +21,7 @@ from qnep.learn.extrapolation import (
     maximal_volume_rows,
 )
 from qnep.learn.finding import Finding, Observation
-from qnep.learn.similarity import MOST_ENVIRONMENTS, SimilarityScreen, farthest_points
+from qnep.learn.similarity import SPACING, Environments, SimilarityScreen
 from qnep.learn.threshold import AdaptiveThreshold
 
 
@@ -101,9 +101,9 @@ def test_active_set_on_disk(tmp_path, generator):
 
 def test_distance_is_the_root_mean_square_to_the_nearest_of_the_same_element():
     """From (0, 0) to (0.6, 0.8): sqrt((0.36 + 0.64) / 2)."""
-    screen = SimilarityScreen(0.5)
-    screen.add(np.array([[0.6, 0.8], [5.0, 5.0], [0.0, 0.0]]), ["H", "H", "O"])
-    distances = screen.distances(np.zeros((3, 2)), ["H", "O", "F"])
+    known = Environments(spacing=0.1)
+    known.add(np.array([[0.6, 0.8], [5.0, 5.0], [0.0, 0.0]]), ["H", "H", "O"])
+    distances = known.distances(np.zeros((3, 2)), ["H", "O", "F"])
     assert distances == pytest.approx([np.sqrt(0.5), 0.0, np.inf], abs=1e-12)
 
 
@@ -117,18 +117,47 @@ def test_screen_looks_only_at_the_atoms_in_question():
         SimilarityScreen(0.0)
 
 
-def test_a_large_pool_is_thinned_but_stays_covered(generator):
-    """5000 points of a unit square by 1000: no point is farther than twice the optimum, about 0.05, from a kept one."""
-    points = generator.uniform(size=(5 * MOST_ENVIRONMENTS, 2))
-    screen = SimilarityScreen(0.1)
-    screen.add(points, ["Na"] * len(points))
-    assert screen.n_environments == {"Na": MOST_ENVIRONMENTS}
-    assert screen.distances(points, ["Na"] * len(points)).max() < 0.05
+@pytest.mark.parametrize("spread", [1.0, 100.0])
+def test_labelled_environments_stay_known(generator, spread):
+    """4000 points of a square, packed or far apart: thinning leaves none farther than half the threshold."""
+    points = spread * generator.uniform(size=(4000, 2))
+    symbols = ["Na"] * len(points)
+    screen, known = SimilarityScreen(0.1), Environments(SPACING * 0.1)
+    screen.add(points, symbols)
+    known.add(points, symbols)
+    assert known.distances(points, symbols).max() <= SPACING * 0.1
+    assert not screen.judge(observe(Atoms(symbols), points)).fires
+    # Disks of half the spacing, sqrt(2) larger as lengths in the plane, do not overlap.
+    most = (1 + 0.1) ** 2 / (np.pi * (0.05 / np.sqrt(2)) ** 2)
+    n_kept = screen.n_environments["Na"]
+    assert n_kept < most if spread == 1.0 else n_kept > 3800
 
 
-def test_farthest_points_take_the_corners_first():
-    points = np.array([[0.0, 0.0], [0.4, 0.5], [1.0, 1.0], [0.5, 0.4], [0.0, 1.1], [1.0, 0.0]])
-    assert set(farthest_points(points, 4)) == {0, 2, 4, 5}
+def test_the_same_environments_are_kept_one_by_one_and_all_at_once(generator):
+    """A run adds labels one by one, a resumed one all at once; the nearest is that of the whole table of distances."""
+    points = generator.uniform(size=(3000, 3))
+    symbols = np.array(["H", "O"])[generator.integers(2, size=len(points))]
+    whole, grown = Environments(0.02), Environments(0.02)
+    whole.add(points, list(symbols))
+    for start in range(0, len(points), 40):
+        grown.add(points[start : start + 40], list(symbols[start : start + 40]))
+    assert whole.counts == grown.counts
+    for element in ("H", "O"):
+        kept = whole._kept[element].vectors
+        np.testing.assert_array_equal(kept, grown._kept[element].vectors)
+        asked = generator.uniform(size=(50, 3))
+        table = np.sqrt(((asked[:, None] - kept) ** 2).mean(axis=2))
+        for known in (whole, grown):
+            distances = known.distances(asked, [element] * 50)
+            np.testing.assert_allclose(distances, table.min(axis=1), rtol=1e-12)
+
+
+def test_an_environment_that_is_not_a_number_is_unknown():
+    known = Environments(0.1)
+    known.add(np.array([[0.0, 0.0], [np.nan, 0.0]]), ["H", "H"])
+    assert known.counts == {"H": 1}
+    distances = known.distances(np.array([[np.nan, 0.0], [0.0, 0.0]]), ["H", "H"])
+    assert distances.tolist() == [np.inf, 0.0]
 
 
 # --- alarms -------------------------------------------------------------------------------------------------------

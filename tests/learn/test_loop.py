@@ -80,8 +80,8 @@ def test_haml_takes_turns_and_exports_its_active_set(finished):
     folder = path.parent / "run"
     features = Features(Model.read(str(folder / state.models[0])))
     active = ActiveSet.load(folder / "active_set.npz", features.digest)
-    frames = labels(path)
-    trained = [frames[index] for index in state.training[: state.n_trained]]
+    frames = dict(Pool(folder / "pool.db").numbered_frames())
+    trained = [frames[number] for number in state.training]
     grades = np.concatenate(
         [active.grades(features(frame), frame.get_chemical_symbols()) for frame in trained]
     )

@@ -26,9 +26,9 @@ def test_a_state_comes_back_with_every_digit(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format": 1, "dig', "cannot be read"),
+        ('{"format": 2, "dig', "cannot be read"),
         ('{"format": 99}', "another version"),
-        ('{"format": 1, "digest": "a", "surprise": 1}', "surprise"),
+        ('{"format": 2, "digest": "a", "surprise": 1}', "surprise"),
         ("[]", "cannot be read"),
     ],
 )

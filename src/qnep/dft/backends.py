@@ -91,9 +91,8 @@ def get_backend(name: str, directory: str | Path = ".", **settings: Any) -> Refe
 
 def make_reference(name: str, settings: Settings, directory: str | Path) -> ReferenceCalculator:
     """Return the calculator of a backend for complete settings; raises as `get_backend` does."""
+    require_backend(name)
     backend = find_backend(name)
-    if backend.find_version() is None:
-        raise BackendMissing(f"the backend {name} is not installed: {backend.how_to_get}")
     return ReferenceCalculator(
         make_calculator=backend.make_calculator,
         settings=settings,
@@ -101,6 +100,13 @@ def make_reference(name: str, settings: Settings, directory: str | Path) -> Refe
         check_structure=None if backend.is_for_metals else _warn_about_metal,
         directory=Path(directory),
     )
+
+
+def require_backend(name: str) -> None:
+    """Raise BackendMissing where the code is not installed on this machine, ValueError where there is no such name."""
+    backend = find_backend(name)
+    if backend.find_version() is None:
+        raise BackendMissing(f"the backend {name} is not installed: {backend.how_to_get}")
 
 
 def backend_settings(name: str, **changes: Any) -> Settings:
@@ -186,7 +192,7 @@ def _make_gpaw(
 def _make_cp2k(
     atoms: Atoms, grid: tuple[int, int, int], settings: Settings, directory: Path
 ) -> BaseCalculator:
-    from ase.calculators.cp2k import CP2K
+    from qnep.dft.checked_cp2k import CheckedCP2K
 
     if settings.total_charge % 1:
         raise ValueError(
@@ -194,7 +200,7 @@ def _make_cp2k(
         )
     options = dict(settings.options)
     sodium = options.pop("sodium_potential", None)
-    return CP2K(
+    return CheckedCP2K(
         label=str(directory / "cp2k"),
         command=_cp2k_program(),
         xc=settings.xc,

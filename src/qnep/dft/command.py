@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from qnep.dft.backends import backend_settings, list_backends
-from qnep.dft.kpoints import parse_grid
+from qnep.dft.kpoints import format_grid, parse_grid
 from qnep.dft.label import Label, Limits
 from qnep.dft.labeller import Labeller
 from qnep.dft.parsl_config import load_executor
@@ -99,14 +99,14 @@ def adopt(pool: Pool, path: Path) -> int:
 
     Raises
     ------
-    ValueError : a file without frames; a frame without energy, forces, or the level of theory in its comment line; or
-        one with two charges that differ.
+    ValueError : a file without frames; a frame without energy, forces, level of theory or k-points in its comment line,
+        with numbers that are not finite, with k-points that cannot be read, or with two charges that differ. Then none
+        of the file is taken.
     """
-    n_new = 0
+    frames = _some_frames(path)
+    labels = [_label_in_file(atoms, f"frame {k} of {path}") for k, atoms in enumerate(frames)]
     with pool:
-        for k, atoms in enumerate(_some_frames(path)):
-            n_new += pool.add_label(atoms, _label_in_file(atoms, f"frame {k} of {path}"))
-    return n_new
+        return sum(pool.add_label(atoms, label) for atoms, label in zip(frames, labels))
 
 
 def _label(pool: Pool, settings: Settings, options: argparse.Namespace) -> int:
@@ -128,7 +128,11 @@ def _label(pool: Pool, settings: Settings, options: argparse.Namespace) -> int:
     print(f"{summary}; pool {options.pool}: {len(pool)} labels, {pool.cpu_hours():.2f} CPU h")
     for reason in summary.reasons:
         print(f"  set aside: {reason}")
-    return summary.n_failed
+    if summary.n_set_aside_before:
+        print(
+            f"  set aside by earlier runs: {summary.n_set_aside_before}; --retry-failed tries them again"
+        )
+    return summary.n_failed + summary.n_set_aside_before
 
 
 def _some_frames(path: Path) -> list[Atoms]:
@@ -156,8 +160,12 @@ def _label_in_file(atoms: Atoms, where: str) -> Label:
     missing += [name for name in ("level", "kpts") if name not in atoms.info]
     if missing:
         raise ValueError(f"{where} has no {', '.join(missing)}")
+    for name in ("energy", "forces", "stress"):
+        if name in results and not np.isfinite(results[name]).all():
+            raise ValueError(f"{where}: {name} is not finite")
     try:
         total_charge_in(atoms.info)
+        kpts = format_grid(parse_grid(str(atoms.info["kpts"])))
     except ValueError as failure:
         raise ValueError(f"{where}: {failure}") from failure
     net_force = atoms.info.get("net_force_removed", np.zeros(3))
@@ -166,7 +174,7 @@ def _label_in_file(atoms: Atoms, where: str) -> Label:
         forces=np.asarray(results["forces"]),
         stress=results.get("stress"),
         level=str(atoms.info["level"]),
-        kpts=str(atoms.info["kpts"]),
+        kpts=kpts,
         details={
             "net_force_removed": np.asarray(net_force).tolist(),
             "cpu_s": float(atoms.info.get("cpu_s", 0.0)),

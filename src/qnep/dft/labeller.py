@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from ase import Atoms
 from tqdm import tqdm
 
-from qnep.dft.backends import backend_settings, backend_version
+from qnep.dft.backends import BackendMissing, backend_settings, backend_version, require_backend
 from qnep.dft.kpoints import format_grid
 from qnep.dft.label import Limits, settings_for
-from qnep.dft.pool import Failure, Pool
+from qnep.dft.pool import Failure, GeometryIndex, Pool
 from qnep.dft.reference_calculator import chosen_grid
 from qnep.dft.settings import Settings
 from qnep.dft.worker import Job, LocalExecutor, Outcome, run_job
@@ -29,19 +29,25 @@ class ExecutorBroken(OSError):
 
 @dataclass
 class Summary:
-    """What one run did."""
+    """What one run did.
+
+    `n_skipped` counts frames that are in the pool or a second time in the input, `n_set_aside_before` those that an
+    earlier run could not label.
+    """
 
     n_labelled: int = 0
     n_skipped: int = 0
     n_failed: int = 0
+    n_set_aside_before: int = 0
     n_retries: int = 0
     cpu_s: float = 0.0
     wall_s: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
+        before = f" and {self.n_set_aside_before} before" if self.n_set_aside_before else ""
         return (
-            f"{self.n_labelled} labelled, {self.n_skipped} already in the pool, {self.n_failed} set aside, "
+            f"{self.n_labelled} labelled, {self.n_skipped} already in the pool, {self.n_failed} set aside{before}, "
             f"{self.n_retries} retries; {self.wall_s / 60:.1f} min, {self.cpu_s / 3600:.2f} CPU h"
         )
 
@@ -96,6 +102,8 @@ class Labeller:
         self.pool = pool
         self.backend = backend
         self.settings = settings or backend_settings(backend)
+        self._said: set[str] = set()
+        self._say_once(self.settings.why_no_stress)  # now, and not when hours have gone into labels
         self._stateless_level = level_name(backend, self.settings)  # the same for all frames
         self.level = level_of_state(self._stateless_level, self.settings)
         self.limits = limits or Limits()
@@ -111,6 +119,7 @@ class Labeller:
         Raises
         ------
         ValueError : a frame asks for what cannot be read, as two different charges; then nothing is labelled.
+        BackendMissing : the DFT code is not installed where labels are made. No frame is set aside for that.
         PoolError : the pool cannot be written, as on a full disk.
         ExecutorBroken : the executor itself failed. In these two cases the pool holds all labels that were done; run
             again.
@@ -118,6 +127,8 @@ class Labeller:
         summary, start = Summary(), time.perf_counter()
         with self.pool:
             tasks = deque(self._new_tasks(frames, summary))
+            if tasks and self._executor is None:  # on a cluster the code may be on its nodes only
+                require_backend(self.backend)
             executor = self._executor or LocalExecutor(self.n_jobs)
             try:
                 self._work_off(tasks, executor, summary)
@@ -129,6 +140,7 @@ class Labeller:
 
     def _new_tasks(self, frames: Iterable[Atoms], summary: Summary) -> Iterator[_Task]:
         """Return what is neither in the pool nor set aside, each geometry once."""
+        queued = GeometryIndex()
         for number, atoms in enumerate(frames):
             try:
                 settings = settings_for(atoms, self.settings)
@@ -136,11 +148,15 @@ class Labeller:
                 raise ValueError(f"frame {number}: {failure}") from failure
             level = level_of_state(self._stateless_level, settings)
             kpts = format_grid(chosen_grid(atoms, settings))
-            if self.pool.has_label(atoms, level, kpts) or self.pool.is_set_aside(
-                atoms, level, kpts
+            if self.pool.is_set_aside(atoms, level, kpts):
+                summary.n_set_aside_before += 1
+            elif (
+                self.pool.has_label(atoms, level, kpts)
+                or queued.find(atoms, level, kpts) is not None
             ):
                 summary.n_skipped += 1
             else:
+                queued.add(atoms, level, kpts)
                 yield _Task(atoms, level, kpts)
 
     def _work_off(self, tasks: deque[_Task], executor: Executor, summary: Summary) -> None:
@@ -169,7 +185,11 @@ class Labeller:
             summary.n_labelled += is_new
             summary.n_skipped += not is_new
             summary.cpu_s += label.details["cpu_s"]
+            for remark in label.details.get("remarks", ()):
+                self._say_once(remark)
             return True
+        if outcome.is_backend_missing:
+            raise BackendMissing(outcome.reason)
         logger.warning("attempt %d at a label failed: %s", task.attempt + 1, outcome.reason)
         if task.attempt < len(self.settings.retries) and not outcome.is_final:
             summary.n_retries += 1
@@ -180,6 +200,11 @@ class Labeller:
         summary.n_failed += 1
         summary.reasons.append(outcome.reason)
         return True
+
+    def _say_once(self, remark: str) -> None:
+        if remark and remark not in self._said:
+            self._said.add(remark)
+            logger.warning("labels: %s", remark)
 
     def _job(self, task: _Task) -> Job:
         return Job(

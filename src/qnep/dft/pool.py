@@ -8,6 +8,7 @@ import logging
 import os
 import sqlite3
 import tempfile
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ase import Atoms
 from ase.db import connect
 from ase.io import write
 
+from qnep.dft.kpoints import parse_grid
 from qnep.dft.label import Label, charge_info, labelled_atoms
 from qnep.files import take_lock
 from qnep.total_charge import KEYS as CHARGE_KEYS
@@ -109,11 +111,15 @@ class Pool:
 
     def has_label(self, atoms: Atoms, level: str, kpts: str) -> bool:
         """Whether a frame is labelled at a level of theory; equal to within 1e-3 Å, whatever the unit cell image."""
-        return self._known.holds(atoms, level, kpts)
+        return self.find_label(atoms, level, kpts) is not None
+
+    def find_label(self, atoms: Atoms, level: str, kpts: str) -> int | None:
+        """Return the number in the file of the label that a frame has, which it keeps for ever, or None."""
+        return self._known.find(atoms, level, kpts)
 
     def is_set_aside(self, atoms: Atoms, level: str, kpts: str) -> bool:
         """Whether labelling a frame failed before."""
-        return self._set_aside.holds(atoms, level, kpts)
+        return self._set_aside.find(atoms, level, kpts) is not None
 
     def add_label(self, atoms: Atoms, label: Label) -> bool:
         """Store an accepted label on disk; False, and nothing is stored, for a frame that is there already.
@@ -131,8 +137,8 @@ class Pool:
             },
         }
         frame = labelled_atoms(atoms, label)
-        self._write(frame, {"status": "accepted", "level": label.level, "kpts": label.kpts}, data)
-        self._known.add(atoms, label.level, label.kpts)
+        keys = {"status": "accepted", "level": label.level, "kpts": label.kpts}
+        self._known.add(atoms, label.level, label.kpts, self._write(frame, keys, data))
         return True
 
     def add_failure(self, atoms: Atoms, level: str, kpts: str, failure: Failure) -> None:
@@ -144,16 +150,33 @@ class Pool:
             "info": {name: str(value) for name, value in atoms.info.items()},
         }
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self._write(frame, {"status": "failed", "level": level, "kpts": kpts}, data)
-        self._set_aside.add(atoms, level, kpts)
+        keys = {"status": "failed", "level": level, "kpts": kpts}
+        self._set_aside.add(atoms, level, kpts, self._write(frame, keys, data))
 
     def forget_failures(self) -> int:
         """Remove the frames set aside, so that the next run tries them again; returns how many there were."""
         ids = [row.id for row in self._select(status="failed")]
         self._database.delete(ids)
-        self._set_aside = _GeometryIndex()
+        self._set_aside = GeometryIndex()
         self._stamp = self._stamp_on_disk()
         return len(ids)
+
+    def frame(self, number: int) -> Atoms:
+        """Return the accepted frame with a number in the file, as `frames` does.
+
+        Raises
+        ------
+        PoolError : there is no label with this number.
+        """
+        row = next(self._database.select(id=number, status="accepted"), None)
+        if row is None:
+            raise PoolError(f"{self.path} has no label number {number}: is it another pool?")
+        return _frame_of_row(row)
+
+    def numbered_frames(self) -> Iterator[tuple[int, Atoms]]:
+        """Return all accepted frames with their numbers in the file, oldest first, of all levels and grids."""
+        for row in self._select(status="accepted"):
+            yield row.id, _frame_of_row(row)
 
     def frames(self) -> Iterator[Atoms]:
         """Return the accepted frames, oldest first, of all levels of theory.
@@ -162,12 +185,16 @@ class Pool:
         calculator, and in `info`: config_type, source, trajectory, charge (e, where it is not zero), level,
         kpts, virial (eV, nine numbers, -stress x volume), net_force_removed, cpu_s.
         """
-        best: dict[tuple[str, bytes], Any] = {}
+        geometries = GeometryIndex()
+        best: dict[int, Any] = {}  # number of the first row with a geometry -> its best row
         for row in self._select(status="accepted"):
             atoms = row.toatoms()
-            key = (row.level, _geometry_key(atoms))
-            if key not in best or _n_kpoints(row.kpts) > _n_kpoints(best[key].kpts):
-                best[key] = row
+            first = geometries.find(atoms, row.level)
+            if first is None:
+                geometries.add(atoms, row.level, "", row.id)
+                best[row.id] = row
+            elif _n_kpoints(row.kpts) > _n_kpoints(best[first].kpts):
+                best[first] = row
         for row in sorted(best.values(), key=lambda row: row.id):
             yield _frame_of_row(row)
 
@@ -250,12 +277,12 @@ class Pool:
 
     def _load_index(self) -> None:
         """Read what is on disk; a row that another process adds meanwhile is seen when the lock is taken."""
-        known, set_aside = _GeometryIndex(), _GeometryIndex()
+        known, set_aside = GeometryIndex(), GeometryIndex()
         try:
             stamp = self._stamp_on_disk()
             for row in self._database.select():
                 index = known if row.status == "accepted" else set_aside
-                index.add(row.toatoms(), row.level, row.kpts)
+                index.add(row.toatoms(), row.level, row.kpts, row.id)
         except (sqlite3.DatabaseError, AttributeError) as failure:
             raise PoolError(f"{self.path} is not a pool of labels: {failure}") from failure
         self._known, self._set_aside, self._stamp = known, set_aside, stamp
@@ -268,7 +295,8 @@ class Pool:
     def _select(self, status: str) -> Iterator[Any]:
         return self._database.select(status=status, sort="id")
 
-    def _write(self, atoms: Atoms, keys: dict[str, str], data: dict[str, Any]) -> None:
+    def _write(self, atoms: Atoms, keys: dict[str, str], data: dict[str, Any]) -> int:
+        """Write a row; returns its number."""
         if self._lock is None:
             raise PoolError(f"open {self.path} with `with pool:` before writing")
         try:
@@ -278,35 +306,41 @@ class Pool:
                 f"cannot write {self.path}: {failure}. The labels in it are safe; make room and run again"
             ) from failure
         self._stamp = (self._stamp[0] + 1, row_id)
+        return row_id
 
 
-class _GeometryIndex:
-    """Finds a structure again by element order and positions."""
+class GeometryIndex:
+    """Finds a structure again by element order and positions, among those of one level and grid."""
 
     def __init__(self) -> None:
         self.n_entries = 0
-        self._structures: dict[tuple[Any, ...], list[Atoms]] = defaultdict(list)
-        self._first_atoms: dict[tuple[Any, ...], list[np.ndarray]] = defaultdict(list)
+        self._entries: dict[tuple[str, str, bytes], list[tuple[Atoms, int]]] = defaultdict(list)
+        self._first_atoms: dict[tuple[str, str, bytes], array[float]] = defaultdict(
+            lambda: array("d")
+        )
 
-    def add(self, atoms: Atoms, level: str, kpts: str) -> None:
+    def add(self, atoms: Atoms, level: str, kpts: str = "", number: int = 0) -> None:
+        """Add a structure under a number of the caller."""
         group = self._group(atoms, level, kpts)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self._structures[group].append(bare)
-        self._first_atoms[group].append(bare.positions[0].copy())
+        self._entries[group].append((bare, number))
+        self._first_atoms[group].extend(bare.positions[0])
         self.n_entries += 1
 
-    def holds(self, atoms: Atoms, level: str, kpts: str) -> bool:
+    def find(self, atoms: Atoms, level: str, kpts: str = "") -> int | None:
+        """Return the number of the first structure that counts as the same, or None."""
         group = self._group(atoms, level, kpts)
-        if group not in self._structures:
-            return False
+        if group not in self._entries:
+            return None
         # One vectorised comparison of first atoms leaves next to nothing for the full one.
-        offsets = np.array(self._first_atoms[group]) - atoms.positions[0]  # [n_structures, 3]
+        first_atoms = np.frombuffer(self._first_atoms[group]).reshape(-1, 3)
+        offsets = first_atoms - atoms.positions[0]  # [n_structures, 3]
         is_close = np.abs(_nearest_images(offsets, atoms)).max(axis=1) < SAME_GEOMETRY
-        candidates = self._structures[group]
-        return any(is_same_geometry(atoms, candidates[k]) for k in np.flatnonzero(is_close))
+        entries = (self._entries[group][k] for k in np.flatnonzero(is_close))
+        return next((number for other, number in entries if is_same_geometry(atoms, other)), None)
 
     @staticmethod
-    def _group(atoms: Atoms, level: str, kpts: str) -> tuple[Any, ...]:
+    def _group(atoms: Atoms, level: str, kpts: str) -> tuple[str, str, bytes]:
         return (level, kpts, atoms.numbers.tobytes())
 
 
@@ -338,17 +372,8 @@ def _write_frames(path: Path, frames: list[Atoms]) -> int:
     return len(frames)
 
 
-def _geometry_key(atoms: Atoms) -> bytes:
-    """Bytes that agree for the same frame labelled with several grids; both rows hold the same numbers."""
-    return (
-        atoms.numbers.tobytes()
-        + np.round(atoms.positions, 4).tobytes()
-        + atoms.cell.array.tobytes()
-    )
-
-
 def _n_kpoints(kpts: str) -> int:
-    return int(np.prod([int(count) for count in kpts.split("x")]))
+    return int(np.prod(parse_grid(kpts)))
 
 
 def _frame_of_row(row: Any) -> Atoms:

@@ -67,6 +67,7 @@ class ReferenceCalculator(Calculator):
         self.settings = settings
         self._make_calculator = make_calculator
         self._check_structure = check_structure
+        self._why_no_stress = settings.why_no_stress
         self._corrections = _correction_calculators(settings, adds_dispersion)
         self._code: BaseCalculator | None = None
         self._code_is_for: Atoms | None = None
@@ -96,7 +97,10 @@ class ReferenceCalculator(Calculator):
         Raises
         ------
         NotConverged : the code says that it did not converge. Codes that raise errors of their own keep them.
+        PropertyNotImplementedError : the stress is wanted, and could not be corrected with these settings.
         """
+        if self._why_no_stress and properties and "stress" in properties:
+            raise PropertyNotImplementedError(self._why_no_stress)
         super().calculate(atoms, properties, system_changes)
         assert atoms is not None  # ASE hands it over
         if self._check_structure is not None:
@@ -105,11 +109,12 @@ class ReferenceCalculator(Calculator):
         structure = atoms.copy()
         structure.set_constraint()  # these act once, on the atoms that carry this calculator
         structure.calc = code
-        self.results = _evaluate(structure, self.settings.energy)
+        results = _evaluate(structure, self.settings.energy, not self._why_no_stress)
         if getattr(code, "converged", True) is False:
             raise NotConverged(f"{type(code).__name__} did not converge")
         for correction in self._corrections:
-            self._add(correction, atoms)
+            _add(results, correction, atoms)
+        self.results = results  # only now: ASE would return what is there without asking again
 
     def _calculator_of_code(self, atoms: Atoms) -> BaseCalculator:
         if self._code is None or not self.continues(atoms):
@@ -118,35 +123,36 @@ class ReferenceCalculator(Calculator):
         self._code_is_for = atoms.copy()
         return self._code
 
-    def _add(self, correction: Calculator, atoms: Atoms) -> None:
-        energy = correction.get_potential_energy(atoms)
-        self.results["energy"] += energy
-        self.results["free_energy"] += energy
-        self.results["forces"] = self.results["forces"] + correction.get_forces(atoms)
-        if "stress" in self.results:
-            self.results["stress"] = self.results["stress"] + correction.get_stress(atoms)
-
 
 def _correction_calculators(settings: Settings, adds_dispersion: bool) -> list[Calculator]:
     corrections: list[Calculator] = []
     if settings.dispersion != "none" and not adds_dispersion:
         corrections.append(dispersion_calculator(settings.dispersion, settings.xc))
-    if settings.pulay:
+    if settings.pulay and not settings.why_no_stress:
         if settings.cutoff_eV is None:
             raise ValueError("the setting pulay needs cutoff_eV")
-        corrections.append(PulayStress(settings.cutoff_eV, settings.pulay))
+        corrections.append(PulayStress(settings.cutoff_eV, settings.pulay_slopes))
     return corrections
 
 
-def _evaluate(structure: Atoms, energy: str) -> dict[str, Any]:
-    """Return what the code gives; stress only where the cell has a volume and the code can."""
+def _add(results: dict[str, Any], correction: Calculator, atoms: Atoms) -> None:
+    energy = correction.get_potential_energy(atoms)
+    results["energy"] += energy
+    results["free_energy"] += energy
+    results["forces"] = results["forces"] + correction.get_forces(atoms)
+    if "stress" in results:
+        results["stress"] = results["stress"] + correction.get_stress(atoms)
+
+
+def _evaluate(structure: Atoms, energy: str, with_stress: bool) -> dict[str, Any]:
+    """Return what the code gives; stress, if wanted, only where the cell has a volume and the code can."""
     free_energy = structure.get_potential_energy(force_consistent=_has_free_energy(structure.calc))
     results = {
         "free_energy": free_energy,
         "energy": free_energy if energy == "free" else structure.get_potential_energy(),
         "forces": structure.get_forces(),
     }
-    if structure.cell.rank == 3:
+    if with_stress and structure.cell.rank == 3:
         try:
             stress = structure.get_stress(voigt=False)
         except PropertyNotImplementedError:

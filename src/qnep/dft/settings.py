@@ -19,6 +19,9 @@ else:
 
 DISPERSIONS = ("none", "d3bj", "d3zero")
 ENERGIES = ("free", "extrapolated")
+MOST_ITERATIONS = {"maxiter", "max_iterations", "max_scf", "electron_maxstep", "nelm"}
+"""Options of the codes that limit the self-consistent iterations."""
+PULAY_CUTOFF = "cutoff_eV"  # beside the elements in `Settings.pulay`
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Settings:
     total_charge : e.
     n_unpaired : unpaired electrons, kept in the calculation; None for one without spin.
     energy : "free" is the energy whose gradient the forces are; "extrapolated" that without electronic entropy.
-    pulay : dE/dE_cut per atom by element, eV/eV, of the basis-set term that is added to the stress.
+    pulay : dE/dE_cut per atom by element, eV/eV, of the basis-set term that is added to the stress, and as
+        ``cutoff_eV`` the cutoff at which these slopes were fitted; without, they are for the one in use. At any other
+        cutoff labels have no stress. Empty: the stress is left as the code gives it.
     options : passed to the calculator of the code as they are.
     retries : changes of `options` for the second, third, ... attempt at a label that failed. They steer the
         convergence only, so labels stay comparable.
@@ -83,11 +88,31 @@ class Settings:
             changes["options"] = {**self.options, **changes["options"]}
         return dataclasses.replace(self, **changes)
 
+    @property
+    def pulay_slopes(self) -> dict[str, float]:
+        """The slopes of `pulay` by element."""
+        return {name: slope for name, slope in self.pulay.items() if name != PULAY_CUTOFF}
+
+    @property
+    def why_no_stress(self) -> str:
+        """A sentence where labels carry no stress, whatever the code gives; else empty."""
+        fitted_at = self.pulay.get(PULAY_CUTOFF, self.cutoff_eV)
+        if self.cutoff_eV is None or fitted_at == self.cutoff_eV:
+            return ""
+        return (
+            f"no stress: the slopes of its basis-set correction hold at {fitted_at:g} eV, the cutoff is "
+            f"{self.cutoff_eV:g} eV; for a stress set pulay to slopes for this cutoff, or to {{}} where it is high "
+            "enough to need none"
+        )
+
     def for_attempt(self, attempt: int) -> Settings:
-        """Return the settings of an attempt: 0 is the first, later ones add `retries`."""
+        """Return the settings of an attempt: 0 is the first, later ones add `retries`, but no fewer iterations."""
         if attempt == 0 or not self.retries:
             return self
-        return self.replace(options=self.retries[min(attempt, len(self.retries)) - 1])
+        changes = dict(self.retries[min(attempt, len(self.retries)) - 1])
+        for name in MOST_ITERATIONS & changes.keys() & self.options.keys():
+            changes[name] = max(changes[name], self.options[name])
+        return self.replace(options=changes)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain types, as JSON can hold them."""
@@ -98,6 +123,8 @@ class Settings:
         physical = self.as_dict()
         for name in ("retries", "kpts", "kpoint_spacing", "total_charge", "n_unpaired"):
             del physical[name]
+        # It decides whether there is a stress, not what energies and forces are: labels of before stay known.
+        physical["pulay"].pop(PULAY_CUTOFF, None)
         return hashlib.sha256(json.dumps(physical, sort_keys=True).encode()).hexdigest()[:8]
 
 

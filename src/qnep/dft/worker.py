@@ -26,7 +26,8 @@ from typing import Any
 
 from ase import Atoms
 
-from qnep.dft.backends import backend_version, make_reference
+from qnep.dft.backends import BackendMissing, backend_version, make_reference
+from qnep.dft.blas import slow_blas
 from qnep.dft.label import Label, Limits, RejectedLabel, accept, compute_label, settings_for
 from qnep.dft.reference_calculator import ReferenceCalculator
 from qnep.dft.settings import Settings
@@ -67,12 +68,14 @@ class Outcome:
     Parameters
     ----------
     is_final : another attempt would fail too.
+    is_backend_missing : it says nothing about the structure, because the code is not there.
     """
 
     label: Label | None
     reason: str = ""
     log: str = ""
     is_final: bool = False
+    is_backend_missing: bool = False
 
 
 def run_job(job: Job) -> Outcome:
@@ -303,11 +306,13 @@ class _JobRunner:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def run(self, job: Job) -> Outcome:
-        settings = settings_for(job.atoms, job.settings)
         continues = False
         try:
+            settings = settings_for(job.atoms, job.settings)
             continues = self._continues(job, settings)
             label = self._accepted(job, settings, continues)
+        except BackendMissing as missing:
+            return Outcome(None, str(missing), is_backend_missing=True)
         except Exception as failure:  # a DFT code may raise anything; the run goes on
             log = read_log_tail(Path.cwd())
             self._clear()
@@ -318,6 +323,9 @@ class _JobRunner:
         label.details["settings"] = settings.as_dict()
         label.details["backend"] = job.backend
         label.details["code_version"] = backend_version(job.backend)
+        # Looked at now, when the code has loaded its libraries.
+        remarks = (settings.why_no_stress, slow_blas())
+        label.details["remarks"] = [remark for remark in remarks if remark]
         return Outcome(label)
 
     def _continues(self, job: Job, settings: Settings) -> bool:

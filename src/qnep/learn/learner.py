@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +26,10 @@ from qnep.learn.extrapolation import ActiveSet, ExtrapolationGrade
 from qnep.learn.features import Features
 from qnep.learn.finding import Finding, Observation
 from qnep.learn.reference import Labelled, Reference, ReferenceDriver, ReferenceFailed
-from qnep.learn.similarity import SimilarityScreen
+from qnep.learn.similarity import Environments, SimilarityScreen
 from qnep.learn.state import (
     DECISIONS_FILE,
+    FORMAT,
     STATE_FILE,
     TRAJECTORY_FILE,
     GrowingFile,
@@ -38,6 +40,9 @@ from qnep.learn.state import (
 from qnep.learn.threshold import AdaptiveThreshold
 from qnep.learn.trainer import Trainer
 from qnep.model import Model
+from qnep.train.checkpoint import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 ACTIVE_SET_FILE = "active_set.npz"
 LAMMPS_ACTIVE_SET_FILE = "active_set.txt"
@@ -365,9 +370,9 @@ class Learner:
 
     def keep(self, labelled: Labelled, features: np.ndarray) -> bool:
         """Add a label to the training set; returns whether it is new there."""
-        if labelled.index in self.state.training:
+        if labelled.number in self.state.training:
             return False
-        self.state.training.append(labelled.index)
+        self.state.training.append(labelled.number)
         self.screen.add(features, labelled.frame.get_chemical_symbols())
         return True
 
@@ -378,18 +383,10 @@ class Learner:
 
     def train(self, why: str) -> None:
         """Train on all labels of the training set and go on with the new models."""
-        frames = self.reference.frames
-        chosen = [frames[index] for index in self.state.training]
+        chosen = self._training_frames()
         old, new = chosen[: self.state.n_trained], chosen[self.state.n_trained :]
-        folder = self._training_folder(self.state.generation + 1)
         with self._timed("training"):
-            files = self.parts.trainer(
-                new,
-                old,
-                [self.folder / file for file in self.state.models],
-                folder,
-                folder.exists(),
-            )
+            files = self._trained(new, old)
         self.state.models = [str(file.relative_to(self.folder)) for file in files]
         self.state.generation += 1
         self.state.n_trained = len(chosen)
@@ -456,6 +453,12 @@ class Learner:
                 f"the configuration is not the one that the run in {self.folder} began with; "
                 "put it back, or begin a run in another folder"
             )
+        if self.state.format != FORMAT:
+            raise StateError(
+                f"the run in {self.folder} was begun by another version of qnep: go on with that one, or begin a run "
+                "in another folder with this pool, where no label is lost, and these models as models of [start]"
+            )
+        self._training_frames()  # a pool that lacks some is found out now
         self.state.is_done = False  # a longer run may be asked for now
         self._cut_files(self.state.sizes)
         self.reference.forget_failures()
@@ -477,6 +480,23 @@ class Learner:
     def _cut_files(self, sizes: Mapping[str, int]) -> None:
         for file in (self._decisions, self._trajectory):
             file.cut(sizes.get(file.path.name, 0))
+
+    def _trained(self, new: Sequence[Atoms], old: Sequence[Atoms]) -> list[Path]:
+        """Return the files of the next models; a training that was interrupted goes on if it was the same one."""
+        folder = self._training_folder(self.state.generation + 1)
+        models = [self.folder / file for file in self.state.models]
+        if folder.exists():
+            try:
+                return self.parts.trainer(new, old, models, folder, True)
+            except CheckpointError as failure:
+                # As when the run was interrupted at its end, and is to be longer now: more labels come first.
+                logger.warning("training anew, what is there was begun otherwise: %s", failure)
+                shutil.rmtree(folder)
+        return self.parts.trainer(new, old, models, folder, False)
+
+    def _training_frames(self) -> list[Atoms]:
+        """Return the frames that are trained on, in the order in which they came."""
+        return [self.reference.frame(number) for number in self.state.training]
 
     def _training_folder(self, generation: int) -> Path:
         return self.folder / "models" / f"{generation:04d}"
@@ -534,8 +554,8 @@ class Learner:
             self._adopt(start.models)
             return
         for labelled in self._label_start():
-            if labelled.index not in self.state.training:
-                self.state.training.append(labelled.index)
+            if labelled.number not in self.state.training:
+                self.state.training.append(labelled.number)
         self.record("start", "first training set", [], n_labels=len(self.state.training))
         self.train("first training")
 
@@ -587,7 +607,7 @@ class Learner:
             target = folder / f"nep{number}.txt"
             shutil.copyfile(path, target)
             self.state.models.append(str(target.relative_to(self.folder)))
-        self.state.training = list(range(len(self.reference.frames)))
+        self.state.training = list(self.reference.frames)
         self.state.n_trained = len(self.state.training)
 
     def _use_models(self) -> None:
@@ -630,7 +650,7 @@ class Learner:
         """
         described = [
             (self._features(frame), frame.get_chemical_symbols())
-            for frame in (self.reference.frames[index] for index in self.state.training)
+            for frame in self._training_frames()
         ]
         trained, waiting = described[: self.state.n_trained], described[self.state.n_trained :]
         self.screen.forget()
@@ -652,12 +672,11 @@ class Learner:
             self.state.first_model = self.state.models[0]
         atoms = self.parts.atoms
         self._first_features = Features(Model.read(str(self.folder / self.state.first_model)))
-        self._origin = SimilarityScreen(self.screen.threshold)
+        self._origin = Environments(spacing=0.0)
         self._origin.add(self._first_features(atoms), atoms.get_chemical_symbols())
 
     def _check_elements(self, models: Sequence[Model]) -> None:
-        frames = [self.reference.frames[index] for index in self.state.training]
-        holders = {"the structure": [self.parts.atoms], "the pool": frames}
+        holders = {"the structure": [self.parts.atoms], "the pool": self._training_frames()}
         for file, model in zip(self.state.models, models):
             for holder, structures in holders.items():
                 wanted = {symbol for atoms in structures for symbol in atoms.symbols.species()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections.abc import Sequence
@@ -14,11 +15,15 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from qnep.dft.label import Label, Limits, charge_info, labelled_atoms
+from qnep.dft.kpoints import format_grid
+from qnep.dft.label import Limits
 from qnep.dft.labeller import Labeller
-from qnep.dft.pool import Pool, PoolError, is_same_geometry
+from qnep.dft.pool import Pool, PoolError
+from qnep.dft.reference_calculator import chosen_grid
 from qnep.dft.settings import Settings
 from qnep.dft.worker import LocalExecutor
+
+logger = logging.getLogger(__name__)
 
 
 class ReferenceFailed(RuntimeError):
@@ -27,34 +32,11 @@ class ReferenceFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Labelled:
-    """A frame with its label: its place in the pool, and whether it had to be calculated."""
+    """A frame with its label: its number in the pool, and whether it had to be calculated."""
 
-    index: int
+    number: int
     frame: Atoms
     is_new: bool
-
-
-class _OrderedPool(Pool):
-    """A pool that also holds its accepted frames in memory, in the order of their labelling."""
-
-    in_order: list[Atoms]
-
-    def remember_frames(self) -> None:
-        """Read the frames, to be called with the lock: a run knows its frames by their places in the order."""
-        self.in_order = list(self.frames())
-
-    def add_label(self, atoms: Atoms, label: Label) -> bool:
-        is_new = super().add_label(atoms, label)
-        if is_new:
-            frame = labelled_atoms(atoms, label)
-            frame.info = {
-                name: str(atoms.info[name])
-                for name in ("config_type", "source", "trajectory")
-                if name in atoms.info
-            }
-            frame.info |= {"level": label.level, **charge_info(label.details, atoms.info)}
-            self.in_order.append(frame)
-        return is_new
 
 
 class Reference:
@@ -71,6 +53,10 @@ class Reference:
     time_limit_s : wall time of one label.
     n_threads : of one label.
     elements : that the model knows.
+
+    Attributes
+    ----------
+    frames : number in the pool -> labelled frame, oldest first, with the k-points that the settings choose for it.
 
     Raises
     ------
@@ -91,9 +77,8 @@ class Reference:
         self.n_calls = 0
         self.wall_s = 0.0
         with ExitStack() as resources:
-            self._pool = _OrderedPool(path)
+            self._pool = Pool(path)
             resources.enter_context(self._pool)
-            self._pool.remember_frames()
             # One thread for the whole run keeps one child process, and with it the orbitals of the last label.
             executor = LocalExecutor(1)
             resources.callback(executor.shutdown, cancel_futures=True)
@@ -106,7 +91,7 @@ class Reference:
                 time_limit_s=time_limit_s,
                 n_threads=n_threads,
             )
-            self._check(elements)
+            self.frames = self._read_frames(elements)
             # Also called for a reference that is forgotten, and at the end of a script that does not close it.
             self._release = weakref.finalize(self, resources.pop_all().close)
 
@@ -114,11 +99,6 @@ class Reference:
     def total_charge(self) -> float:
         """Charge of the cell, e, of all labels."""
         return self._labeller.settings.total_charge
-
-    @property
-    def frames(self) -> list[Atoms]:
-        """All labelled frames, oldest first."""
-        return self._pool.in_order
 
     def label(self, atoms: Atoms, config_type: str, trajectory: str) -> Labelled:
         """Return the frame with its label, from the pool if it is there.
@@ -132,18 +112,27 @@ class Reference:
         self._check_open()
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         frame.info = {"config_type": config_type, "source": "qnep learn", "trajectory": trajectory}
-        start, n_before = time.perf_counter(), len(self.frames)
+        start = time.perf_counter()
         summary = self._labeller.run([frame])
         self.wall_s += time.perf_counter() - start
-        if len(self.frames) > n_before:
-            self.n_calls += 1
-            return Labelled(n_before, self.frames[-1], True)
         if summary.n_failed:
             raise ReferenceFailed(summary.reasons[-1])
-        index = self._find(frame)
-        if index is None:
+        number = self._pool.find_label(frame, self._labeller.level, self._grid(frame))
+        if number is None:
             raise ReferenceFailed("this frame was set aside before: the reference failed for it")
-        return Labelled(index, self.frames[index], False)
+        self.n_calls += summary.n_labelled
+        return Labelled(number, self.frame(number), summary.n_labelled > 0)
+
+    def frame(self, number: int) -> Atoms:
+        """Return the labelled frame with a number in the pool, as it is there.
+
+        Raises
+        ------
+        PoolError : there is no label with this number.
+        """
+        if number not in self.frames:
+            self.frames[number] = self._pool.frame(number)
+        return self.frames[number]
 
     def forget_failures(self) -> int:
         """Let frames that were set aside be tried again; returns how many."""
@@ -158,25 +147,39 @@ class Reference:
         if not self._release.alive:
             raise ValueError("this reference is closed, as after a run: make a new one")
 
-    def _find(self, atoms: Atoms) -> int | None:
-        for index in reversed(range(len(self.frames))):
-            if is_same_geometry(atoms, self.frames[index]):
-                return index
-        return None
+    def _grid(self, atoms: Atoms) -> str:
+        return format_grid(chosen_grid(atoms, self._labeller.settings))
 
-    def _check(self, elements: Sequence[str]) -> None:
-        for number, frame in enumerate(self.frames):
+    def _read_frames(self, elements: Sequence[str]) -> dict[int, Atoms]:
+        """Return the labels of the pool that are like those of this reference.
+
+        Others may share the pool: their grids for the same cell give other energies, so those labels are left out.
+        """
+        frames, n_others = {}, 0
+        for number, frame in self._pool.numbered_frames():
+            if frame.info["level"] != self._labeller.level:
+                raise PoolError(
+                    f"{self._pool.path}, label {number}: made with {frame.info['level']!r}, "
+                    f"this run labels with {self._labeller.level!r}; give it a pool of its own"
+                )
+            if frame.info["kpts"] != self._grid(frame):
+                n_others += 1
+                continue
             unknown = sorted(set(frame.get_chemical_symbols()) - set(elements))
             if unknown:
                 raise PoolError(
                     f"{self._pool.path}, label {number}: the model knows {' '.join(elements)}, "
                     f"the pool holds {' '.join(unknown)}"
                 )
-            if frame.info["level"] != self._labeller.level:
-                raise PoolError(
-                    f"{self._pool.path}, label {number}: made with {frame.info['level']!r}, "
-                    f"this run labels with {self._labeller.level!r}; give it a pool of its own"
-                )
+            frames[number] = frame
+        if n_others:
+            logger.warning(
+                "%s: %d of %d labels are left out, with other k-points than this run takes for their cells",
+                self._pool.path,
+                n_others,
+                n_others + len(frames),
+            )
+        return frames
 
 
 class ReferenceDriver(Calculator):

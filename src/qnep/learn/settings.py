@@ -25,6 +25,7 @@ from qnep.learn.similarity import SimilarityScreen
 from qnep.learn.state import RunLock, StateError
 from qnep.learn.threshold import AdaptiveThreshold
 from qnep.learn.trainer import FineTuner
+from qnep.model import Model
 from qnep.total_charge import total_charge_in
 
 if sys.version_info >= (3, 11):
@@ -132,7 +133,7 @@ class Configuration:
 
     @property
     def digest(self) -> str:
-        """Characters that change with everything that decides the course of a run."""
+        """Characters that change with everything that decides the course of a run, contents of files included."""
         fixed = {
             name: {key: value for key, value in table.items() if key not in FREE_KEYS.get(name, ())}
             if isinstance(table, Mapping)
@@ -141,7 +142,17 @@ class Configuration:
             if name != "output"
         }
         text = json.dumps(fixed, sort_keys=True, default=str).encode()
-        return hashlib.sha256(text + self.structure.read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256(text + self.structure.read_bytes())
+        for path in (*self.start_files("structures"), *self.start_files("models")):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def start_files(self, key: str) -> list[Path]:
+        """Return the files of a list in [start], ``"structures"`` or ``"models"``."""
+        names = self.tables.get("start", {}).get(key, [])
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"{key} of [start] must be a list of files, got {names!r}")
+        return [self.path.parent / name for name in names]
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -212,6 +223,7 @@ def make_learner(configuration: Configuration, resume: bool) -> Learner:
         values |= _gates(configuration, dynamics.temperature)
         _check_committee(values["uncertainty"], training.training.members, values["start"].models)
         structures = [values["atoms"], *values["start"].structures]
+        _check_periodicity(structures, training.model.charge_mode, values["start"].models)
         reference = _make_reference(configuration, elements, structures)
         with ExitStack() as on_failure:
             on_failure.callback(reference.close)
@@ -261,18 +273,14 @@ def _read_structure(path: Path, elements: Sequence[str]) -> Atoms:
 
 
 def _make_start(configuration: Configuration, elements: Sequence[str]) -> Start:
-    table = configuration.tables.get("start", {})
-    files = {}
-    for key in ("structures", "models"):
-        names = table.get(key, [])
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise ValueError(f"{key} of [start] must be a list of files, got {names!r}")
-        files[key] = [configuration.path.parent / name for name in names]
-    for path in files["models"]:
+    models = configuration.start_files("models")
+    for path in models:
         if not path.is_file():
             raise ValueError(f"models of [start]: there is no file {path}")
-    structures = [_read_structure(path, elements) for path in files["structures"]]
-    return _build(Start, configuration, "start", structures=structures, models=files["models"])
+    structures = [
+        _read_structure(path, elements) for path in configuration.start_files("structures")
+    ]
+    return _build(Start, configuration, "start", structures=structures, models=models)
 
 
 def _make_lammps(configuration: Configuration) -> LammpsSettings | None:
@@ -345,6 +353,20 @@ def _make_reference(
         settings.time_limit_s,
         settings.n_threads,
     )
+
+
+def _check_periodicity(
+    structures: Sequence[Atoms], charge_mode: int, models: Sequence[Path]
+) -> None:
+    """Raise ValueError for a structure that models with charges will refuse, before a label is spent on it."""
+    has_charges = charge_mode > 0 or any(Model.read(str(path)).charge_mode > 0 for path in models)
+    for atoms in structures:
+        if has_charges and not atoms.pbc.all():
+            raise ValueError(
+                "models with charges need structures periodic in x, y and z, the file of "
+                f"{atoms.get_chemical_formula()} says pbc = {atoms.pbc.tolist()}: put vacuum around the atoms and make "
+                "them periodic, or set charge_mode = 0 in [model]"
+            )
 
 
 def _check_charges(structures: Sequence[Atoms], total_charge: float) -> None:

@@ -16,7 +16,10 @@ STATE_FILE = "state.json"
 DECISIONS_FILE = "decisions.jsonl"
 TRAJECTORY_FILE = "trajectory.extxyz"
 LOCK_FILE = "run.lock"
-FORMAT = 1
+FORMAT = 2
+"""2: labels by their numbers in the pool; 1 had places in an order that others who wrote to it could change."""
+READABLE = (1, FORMAT)
+"""Of 1 everything can be shown, but a run not be resumed."""
 
 
 class StateError(ValueError):
@@ -65,7 +68,7 @@ class State:
     digest : of the configuration.
     policy : what the policy remembers, plain types.
     snapshot : of the dynamics, as `Snapshot.as_dict`; None before the first step.
-    training : places in the pool of the frames that are trained on.
+    training : numbers in the pool of the frames that are trained on.
     n_trained : how many of them the models have seen.
     models : model files, relative to the folder of the run.
     first_model : whose features observables of the whole run are measured in.
@@ -76,6 +79,7 @@ class State:
     seconds : wall time spent on what, by name.
     sizes : bytes of the growing files that belong to this state.
     is_done : the run has reached its end.
+    format : of the file.
     """
 
     digest: str
@@ -93,13 +97,12 @@ class State:
     seconds: dict[str, float] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     is_done: bool = False
+    format: int = FORMAT
 
     def save(self, folder: Path) -> None:
         """Replace the state file in one move, so that a kill leaves the old one or the new one."""
-        content = json.dumps(
-            {"format": FORMAT, **vars(self)}
-        )  # asdict would copy every label's number
-        write_atomically(folder / STATE_FILE, content)
+        # asdict would copy every label's number.
+        write_atomically(folder / STATE_FILE, json.dumps(vars(self)))
 
     @classmethod
     def load(cls, folder: Path) -> State:
@@ -114,7 +117,7 @@ class State:
             raise StateError(f"{path}: there is no run to resume in this folder")
         try:
             values = json.loads(path.read_text())
-            if values.pop("format") != FORMAT:
+            if values["format"] not in READABLE:
                 raise StateError(f"{path} was written by another version of qnep")
             return cls(**values)
         except (KeyError, TypeError, AttributeError, ValueError) as failure:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ase import Atoms
-from ase.io import write
+
+from qnep.io import write_frames
 
 if TYPE_CHECKING:
     from qnep.train.settings import Settings
@@ -32,7 +33,11 @@ class Trainer(Protocol):
         new, old : labelled frames that the models have not, or have, seen.
         models : files to start from; none the first time.
         folder : for everything that is written.
-        resume : an interrupted call with the same arguments has left its files there.
+        resume : an interrupted call has left its files there.
+
+        Raises
+        ------
+        CheckpointError : that call had other arguments; nothing in the folder is needed then.
         """
         ...
 
@@ -76,9 +81,9 @@ class FineTuner:
         from qnep.train.trainer import train
 
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / "new.xyz", list(new), format="extxyz")
+        write_frames(folder / "new.xyz", new)
         if old:
-            write(folder / "old.xyz", list(old), format="extxyz")
+            write_frames(folder / "old.xyz", old)
         files = []
         for member in range(self.settings.training.members):
             output = folder / f"member{member}"
