@@ -55,6 +55,8 @@ def test_reactive_electrolyte(reactive):
     assert ec.x[10] == 0.1
     events = next(table for table in findings.tables if table.name == "events")
     assert [row[0] for row in events.rows] == [10, 17, 25]
+    assert events.header[:2] == ["frame", "time / ps"]  # as the charts
+    assert events.rows[0][1] == 0.1
     assert {(findings.flows[0].nodes[a], findings.flows[0].nodes[b]) for a, b, _ in findings.flows[0].links} >= {
         ("EC", "C₂H₄"), ("PF₆⁻", "PF₅"),
     }  # fmt: skip
@@ -274,6 +276,25 @@ def test_crystals_of_a_molecular_dynamics_without_molecules(tmp_path):
     findings = run_pipeline(Pipeline(PipelineSettings()), open_trajectory(tmp_path / "run.xyz"))
     (nuclei,) = [table for table in findings.tables if table.name == "nuclei"]
     assert nuclei.rows[0][:3] == ["NaF", 1, 216]
+
+
+def test_formats_are_checked_before_anything_is_read(reactive, tmp_path, capsys, monkeypatch):
+    from qnep.analysis import command
+
+    monkeypatch.setattr(command, "analyse", lambda *_: pytest.fail("too late"))
+    assert main(["analyse", str(reactive), "-o", str(tmp_path / "out"), "--figures", "jpg"]) == 2
+    assert "pictures can be png, pdf or svg, got jpg" in capsys.readouterr().err
+
+
+def test_axes_by_letter_and_by_number():
+    import argparse
+
+    from qnep.analysis.axis_option import parse_axis
+
+    assert [parse_axis(text) for text in ("x", "Y", "z", "0", "1", "2")] == [0, 1, 2, 0, 1, 2]
+    for text in ("w", "3", "", "xy"):
+        with pytest.raises(argparse.ArgumentTypeError, match="an axis is x, y or z"):
+            parse_axis(text)
 
 
 def test_options_become_settings():

@@ -10,6 +10,7 @@ from ase.io import write
 
 from qnep.analysis import TrajectoryError, open_trajectory
 from qnep.analysis.pipeline import Pipeline, PipelineSettings, run_pipeline
+from qnep.analysis.text_source import TextSource
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 1.5, 7.0]])
 SYMBOLS = "NaCOFH"
@@ -257,6 +258,34 @@ def test_too_few_elements(tmp_path):
     path = write_text(tmp_path / "a.dump", dump_text(make_images(), "id type x y z"))
     with pytest.raises(TrajectoryError, match="2 types were given, but the dump has types 1 to 5"):
         list(open_trajectory(path, elements=["Na", "C"]))
+
+
+def test_elements_that_are_not_needed_are_named(tmp_path, caplog):
+    """A file with symbols keeps them; it is said, once, that those given are not used."""
+    images = make_images()
+    (tmp_path / "run.dump").write_text(dump_text(images, "id element x y z"))
+    write(tmp_path / "run.xyz", images, format="extxyz")
+    for name in ("run.dump", "run.xyz"):
+        caplog.clear()
+        frames = list(open_trajectory(tmp_path / name, elements=["Na", "F"]))
+        assert (frames[0].numbers == images[0].numbers).all()
+        assert caplog.text.count("those given (--elements) are not used") == 1
+
+
+def test_progress_of_a_file_that_the_reading_thread_closes(tmp_path):
+    """Between the look whether it is closed and the question how far it is read."""
+
+    class Closing:
+        closed = False
+
+        def tell(self):
+            raise OSError(9, "Bad file descriptor")
+
+    (tmp_path / "run.xyz").write_text("1\n\nNa 0 0 0\n")
+    source = TextSource(tmp_path / "run.xyz")
+    source.close()
+    source._raw = Closing()
+    assert source.fraction_read == 1.0
 
 
 def test_molecule_without_a_box(tmp_path):

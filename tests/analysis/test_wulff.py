@@ -336,6 +336,59 @@ def test_bulk_from_a_file_is_compared_with_the_crystal_that_is_named(
     assert (tmp_path / "out" / "comparison.csv").exists()
 
 
+def test_bulk_in_the_dialect_of_gpumd_keeps_its_cell(tmp_path, capsys, monkeypatch, naf):
+    from ase.io import write
+
+    from qnep.cli import main
+
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    bulk = tmp_path / "bulk.xyz"
+    write(bulk, naf, format="extxyz")
+    bulk.write_text(bulk.read_text().replace("Lattice=", "lattice="))
+    assert main(wulff_arguments(tmp_path, "--bulk", str(bulk))) == 0
+    assert "lowest: (100)" in capsys.readouterr().out
+    bulk.write_text("")
+    assert main(wulff_arguments(tmp_path, "--bulk", str(bulk))) == 2
+    assert "bulk.xyz: no structure in the file" in capsys.readouterr().err
+
+
+def test_potassium_is_found_with_distances_of_its_own(tmp_path, capsys, monkeypatch):
+    from ase.io import write
+
+    from qnep.analysis import wulff_command
+    from qnep.cli import main
+
+    atoms = cube_nucleus(Rotation.identity()).to_ase()
+    atoms.symbols[atoms.symbols == "Na"] = "K"
+    write(tmp_path / "run.xyz", atoms, format="extxyz")
+    more = ["--trajectory", str(tmp_path / "run.xyz"), "--crystal", "rocksalt:K,F"]
+
+    def reached(*_, **__):
+        raise ValueError("found the crystal")
+
+    monkeypatch.setattr(wulff_command, "surface_energies", reached)
+    assert main(wulff_arguments(tmp_path, *more)) == 2
+    assert "--bond" in capsys.readouterr().err
+    bonds = ["--bond", "K-F=3.0:3.4", "--bond", "K-K=4.3:4.6"]
+    assert main(wulff_arguments(tmp_path, *more, *bonds)) == 2
+    assert "found the crystal" in capsys.readouterr().err
+
+
+def test_facets_are_named_in_the_picture(tmp_path, monkeypatch, naf):
+    from types import SimpleNamespace
+
+    from matplotlib.figure import Figure
+
+    from qnep.analysis.wulff_command import draw_shape
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    shape = WulffShape.from_energies({(1, 0, 0): 1.0, (1, 1, 1): 1.1}, naf)
+    draw_shape(SimpleNamespace(shape=shape), tmp_path)
+    names = {text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()}
+    assert names == {"{100}", "{111}"}
+
+
 def test_crystal_is_compared_with_the_relaxed_bulk(tmp_path, monkeypatch, naf):
     """The cell that is given is 4 % too wide, 12 % in volume; what counts is the volume it relaxes to."""
     from ase.io import write

@@ -150,7 +150,7 @@ def test_summary_after_fragments_is_of_what_is_there(interface):
     assert said["EC"] < counted(interface)["EC"]
     entries = summary(atoms, sorted(set(atoms.symbols)))
     assert entries["composition"] == atoms.info["composition"]
-    assert not {"density", "molarity"} & set(entries)
+    assert not {"electrolyte_density_g_cm3", "molarity_mol_per_L"} & set(entries)
     assert entries["mean_density_g_cm3"] == pytest.approx(mass_density(atoms), abs=1e-4)
     assert interface.info == before
 
@@ -179,6 +179,21 @@ def test_fragments_leave_the_solid_and_each_other(seed):
     assert atoms.info["molecules"].count("NaF") == 8
     assert atoms.get_initial_charges().sum() == pytest.approx(0.0, abs=1e-9)
     assert contacts(atoms).min(initial=9.0) > 1.0
+
+
+@pytest.mark.parametrize(
+    ("salt", "facet", "ions"),
+    [("NaF", (1, 0, 0), {"Na": 1, "F": -1}), ("Na2CO3", (0, 0, 1), {"Na": 1, "C": -2})],
+)
+def test_a_salt_stays_neutral_where_something_is_put_into_it(salt, facet, ions):
+    """Whole ions give way, of both signs; a carbonate counts by its carbon, and keeps three oxygen atoms."""
+    crystal = cut_slab(make_crystal(salt), facet, thickness=8.0, width=12.0)
+    atoms = make_interface(crystal, {"EC": 1}, n_atoms=len(crystal) + 160)
+    atoms = insert_fragments(atoms, "CH4", 2, "substrate", seed=2)
+    solid = Counter(atoms[atoms.arrays["molecule_id"] == 0].get_chemical_symbols())
+    assert sum(solid.values()) < len(crystal)
+    assert sum(charge * solid[symbol] for symbol, charge in ions.items()) == 0
+    assert solid["O"] == 3 * solid["C"]
 
 
 def test_no_place_left():

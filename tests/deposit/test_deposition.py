@@ -18,11 +18,13 @@ from ase import Atoms
 from ase.io import write
 from toy_interface import ANODE, ELEMENTS, FORCE_FIELD, SEI, toy_interface
 
+from qnep.build.output import write_lammps_data
 from qnep.cli import main
 from qnep.deposit import Deposition, ForceField, Protocol, choose_regions
 from qnep.deposit.census import find_molecules, find_residents, take_census
 from qnep.deposit.dynamics import Dynamics, setup_lines
 from qnep.deposit.engine import LammpsError
+from qnep.deposit.figure import draw_deposition
 from qnep.deposit.frame import Frame, read_frame, write_frame
 from qnep.deposit.ion_choice import NoSodiumLeft, choose_ion, coordination_numbers, insert_sodium
 from qnep.deposit.regions import select
@@ -222,6 +224,70 @@ def test_command_line(tmp_path, lammps_program, capsys):
     assert "holds a deposition run" in capsys.readouterr().err
     assert main(["deposit", structure, "--folder", "x", "--anode", "elements=Li"]) == 2
     assert "there is no Li" in capsys.readouterr().err
+
+
+def test_regions_of_other_dialects_and_formats(tmp_path, capsys):
+    """Regions need the cell: of GPUMD's ``lattice=``, and of LAMMPS data as `qnep build` writes them."""
+    atoms = toy_interface()
+    write(tmp_path / "ase.extxyz", atoms)
+    text = (tmp_path / "ase.extxyz").read_text()
+    (tmp_path / "gpumd.xyz").write_text(text.replace("Lattice=", "lattice=", 1))
+    write_lammps_data(atoms, tmp_path / "toy.data", ELEMENTS)
+    tables = []
+    for name, axis in (("ase.extxyz", "z"), ("gpumd.xyz", "2"), ("toy.data", "Z")):
+        options = [
+            "--axis",
+            axis,
+            "--show",
+            "--folder",
+            str(tmp_path / "show"),
+            "--anode",
+            ANODE,
+            "--sei",
+            SEI,
+        ]
+        assert main(["deposit", str(tmp_path / name), *options]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1] == tables[2]
+
+
+@pytest.mark.parametrize("command", [["deposit"], ["barrier", "--plumed", "plumed.dat"]])
+@pytest.mark.parametrize("name", ["empty.extxyz", "empty.data", "what.ever"])
+def test_a_file_without_a_structure_is_named(tmp_path, capsys, command, name):
+    (tmp_path / name).write_text("")
+    folder = ["--folder", str(tmp_path / "run")]
+    assert main([command[0], str(tmp_path / name), *command[1:], *folder]) == 2
+    assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["deposit", "barrier"])
+def test_help_tells_defaults_where_there_are_any(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: None)" not in text and "(default: False)" not in text
+    assert "alphabetical) (default" not in text
+    assert "of the run, K (default: 300.0)" in text
+
+
+@pytest.mark.parametrize(
+    ("end_ps", "label", "last"), [(0.2, "time (ps)", 0.2), (2500, "time (ns)", 2.5)]
+)
+def test_figure_chooses_its_unit_of_time(tmp_path, monkeypatch, end_ps, label, last):
+    from matplotlib import pyplot
+
+    counts = dict.fromkeys(
+        ("deposited", "in_sei", "in_electrolyte", "min_na_charge", "na_lost_percent", "solvent_lost_percent",
+         "salt_lost_percent"), 0.0,
+    )  # fmt: skip
+    closed = []
+    monkeypatch.setattr(pyplot, "close", closed.append)
+    draw_deposition([{"time_ps": t, **counts} for t in (0.0, end_ps)], tmp_path / "figure.png")
+    monkeypatch.undo()
+    axes = closed[0].axes[-1]
+    assert axes.get_xlabel() == label
+    assert axes.lines[0].get_xdata()[-1] == pytest.approx(last)
+    pyplot.close(closed[0])
 
 
 def test_a_torn_trajectory_is_mended(tmp_path, lammps_program):

@@ -41,7 +41,8 @@ def test_potentials_change_places(tmp_path):
     # Ions hardly move in 8 fs: the charge that the voltage brings changes with its sign.
     assert rows[1]["upper_charge"] > rows[3]["upper_charge"]
     assert (tmp_path / "cycling.png").stat().st_size > 10000
-    assert len(read(tmp_path / "trajectory.extxyz", ":")) == 5
+    frames = read(tmp_path / "trajectory.extxyz", ":")
+    assert [frame.info["time_fs"] for frame in frames] == pytest.approx([0, 2, 4, 6, 8])
 
 
 def test_a_resumed_run_goes_the_same_way(tmp_path):
@@ -132,6 +133,8 @@ def test_command_line(tmp_path, capsys):
             str(tmp_path / "run"),
             "--plane",
             plane,
+            "--axis",
+            "z",
         ]
         + [
             "--half-cycles",
@@ -148,6 +151,15 @@ def test_command_line(tmp_path, capsys):
     assert not status
     assert "cycling.csv" in capsys.readouterr().out
     assert len(list(read_cycling(tmp_path / "run"))) == 3
+
+
+@pytest.mark.parametrize("name", ["empty.extxyz", "empty.data"])
+def test_a_file_without_a_structure_is_named(tmp_path, capsys, name):
+    (tmp_path / name).write_text("")
+    charged_model().write(str(tmp_path / "nep.txt"))
+    files = [str(tmp_path / name), "--model", str(tmp_path / "nep.txt")]
+    assert main(["electrode", *files, "--folder", str(tmp_path / "run")]) == 2
+    assert name in capsys.readouterr().err
 
 
 @pytest.fixture

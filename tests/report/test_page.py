@@ -39,7 +39,10 @@ def make_findings():
             Chart("gases", "Gases", NASTY, "", "gas", "percent", [Series("run", ["CO", "C₂H₄"], [30, 70])], "bar"),
         ],
         flows=[Flow("flow", "Reactions", "Flow", "", ["EC", "CO", "rest"], [(0, 1, 3.0), (0, 2, 3.0)])],
-        tables=[Table("species_table", "Species", "All", "", ["name", "count", "square"], rows)],
+        tables=[
+            Table("species_table", "Species", "All", "", ["name", "count", "square"], rows),
+            Table("events", "Reactions", "Events", "", ["frame", "reactants"], []),
+        ],
         drawings=[Drawing("map", "Bond cleavage", "Map", "", '<svg xmlns="http://www.w3.org/2000/svg"/>')],
         snapshots=snapshots,
     )  # fmt: skip
@@ -109,6 +112,8 @@ def test_everything_is_drawn_with_names_as_they_are(browser, page):
     assert len(browser.find_elements("css selector", ".plot .main-svg")) >= 3
     headings = [h.text for h in browser.find_elements("css selector", "h2")]
     assert headings == ["Snapshots", "Species", "Reactions", "Bond cleavage", "Gases"]
+    empty = browser.find_element("css selector", "figure[data-name=events]")
+    assert empty.text.splitlines() == ["Events", "none seen"]
     assert "</script><b>" in browser.find_element("css selector", ".notes").text
     assert browser.title.startswith("Report of A </script><b>")
     check_console(browser)

@@ -7,6 +7,7 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
+from qnep.analysis.findings import Findings
 from qnep.cli import main
 from qnep.report.model_card import card_text, is_model, model_facts
 from qnep.report.run_folder import RunFolder
@@ -80,18 +81,83 @@ def test_shipped_models_of_other_codes_are_known(shared_data):
 
 def test_facts_of_the_folder(folder):
     run = RunFolder(folder).facts()
-    assert run.facts["temperature"] == 450
+    assert run.facts["temperature"] == "450 K"
     assert "steps" not in run.facts
     assert run.texts["in.lammps"] == "pair_style qnep <fast>"
     assert run.texts["model card"].startswith("# Card")
     assert RunFolder(folder).trajectories() == [folder / "run.xyz"]
 
 
+def test_protocol_and_model_of_a_deposition(folder):
+    """From the state of `qnep deposit`, which is large; the model is the one that its force field names."""
+    model = folder / "nep.txt"
+    run = folder / "run"
+    run.mkdir()
+    state = {
+        "format": 1, "step": 900, "rows": [{"interval": 0}], "molecules": ["x" * 30000],
+        "protocol": {"temperature": 300.0, "timestep_fs": 0.5, "frozen": [1, 2, 3], "variables": ["height"],
+                     "spring": 2.0, "interval_ps": 0.1},
+        "force_field": {"commands": f"pair_style qnep\npair_coeff * * {model} Na F", "elements": ["Na", "F"]},
+    }  # fmt: skip
+    (run / "state.json").write_text(json.dumps(state))
+    told = RunFolder(run).facts()
+    assert told.facts["temperature"] == "300 K"
+    assert told.facts["timestep"] == "0.5 fs"
+    assert told.facts["interval"] == "0.1 ps"
+    assert told.facts["spring"] == "2 eV/Å²"
+    assert told.facts["variables"] == "height"
+    assert not {"step", "frozen", "format"} & set(told.facts)
+    assert told.model["file"] == "nep.txt"
+    (run / "state.json").write_text(json.dumps({"policy": {}, "temperature": 1.0}))  # of qnep learn
+    assert set(RunFolder(run).facts().facts) == {"folder"}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "given", "time_fs"),
+    [
+        ("trajectory.lammpstrj", "md.json", {"timestep": 0.5}, 50.0),
+        ("trajectory.dump", "state.json", {"protocol": {"timestep_fs": 2.0}}, 200.0),
+        ("other.dump", "md.json", {"timestep": 0.5}, None),
+        ("trajectory.dump", "state.json", {"policy": {}}, None),
+    ],
+)
+def test_time_step_stands_beside_the_trajectory(tmp_path, caplog, name, settings, given, time_fs):
+    """Trajectories of `qnep md` and `qnep deposit` count steps; without a time there are no rates."""
+    frame = (
+        "ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+        "ITEM: ATOMS id element x y z\n1 Na 0 0 0\n2 F 2.3 0 {step}e-3\n"
+    )
+    (tmp_path / name).write_text("".join(frame.format(step=step) for step in (0, 100, 200)))
+    (tmp_path / settings).write_text(json.dumps(given))
+    assert main(["report", str(tmp_path), "--only", "species"]) == 0
+    findings = Findings.read(tmp_path / f"{name}.analysis" / "findings.json")
+    (chart,) = [chart for chart in findings.charts if chart.name == "species"]
+    assert ("frames are counted instead" in caplog.text) == (time_fs is None)
+    if time_fs is None:
+        assert chart.x_label == "frame"
+    else:
+        assert chart.x_label == "time / ps"
+        assert chart.series[0].x == [0.0, time_fs / 1000, 2 * time_fs / 1000]
+
+
+@pytest.mark.parametrize("screen", ["screen.txt", "interval_0001/in.lammps.screen"])
+def test_error_of_lammps_is_told(tmp_path, screen):
+    (tmp_path / screen).parent.mkdir(exist_ok=True)
+    error = "ERROR: pair_style qnep, keyword kspace: wanted <an accuracy>"
+    (tmp_path / screen).write_text(f"LAMMPS\n{error}\nLast input line: pair_style\n")
+    (note,) = RunFolder(tmp_path).history().notes
+    assert screen in note and error in note and "Last input line: pair_style" in note
+    (tmp_path / screen).write_text("LAMMPS\nTotal wall time: 0:00:01\n")
+    assert RunFolder(tmp_path).history().notes == []
+
+
 def test_deposition_table_becomes_charts(folder):
-    (folder / "deposition.csv").write_text("time_ps,deposited,note\n0,0,a\n1,2,b\n")
+    (folder / "deposition.csv").write_text("interval,time_ps,in_sei,note\n0,0.5,0,a\n1,2.5,2,b\n")
     charts = {chart.title: chart for chart in RunFolder(folder).history().charts}
-    assert charts["deposited"].series[0].y == [0.0, 2.0]
-    assert "note" not in charts
+    chart = charts["Sodium in the SEI"]
+    assert (chart.series[0].x, chart.series[0].y) == ([0.5, 2.5], [0.0, 2.0])
+    assert (chart.x_label, chart.y_label) == ("time / ps", "atoms")
+    assert not {"note", "interval", "time_ps"} & set(charts)
 
 
 def test_report_command_analyses_and_writes(folder, capsys):

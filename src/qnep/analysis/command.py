@@ -9,10 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from qnep.analysis.axis_option import parse_axis
 from qnep.analysis.bond_cutoffs import parse_bond_option
-from qnep.analysis.figures import write_figures
+from qnep.analysis.figures import check_formats, write_figures
 from qnep.analysis.findings import Findings
 from qnep.analysis.frame import Frame
+from qnep.analysis.own_runs import timestep_of_run
 from qnep.analysis.pipeline import (
     ANALYSES,
     Checkpoint,
@@ -40,9 +42,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "trajectory", type=Path, help="extxyz, LAMMPS dump (also .gz), GPUMD dump, DCD, XTC"
     )
     add_analysis_options(parser)
-    parser.add_argument("-o", "--output", type=Path, help="folder, TRAJECTORY's name + .analysis")
     parser.add_argument(
-        "--figures", default="png,pdf", metavar="FORMATS", help="of png, pdf, svg, or none"
+        "-o", "--output", type=Path, help="folder (default: TRAJECTORY's name + .analysis)"
+    )
+    parser.add_argument(
+        "--figures",
+        default="png,pdf",
+        metavar="FORMATS",
+        help="of png, pdf, svg, or none (default: %(default)s)",
     )
     parser.add_argument("--restart", action="store_true", help="do not go on from a checkpoint")
     parser.set_defaults(run=run)
@@ -51,9 +58,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     """Add how to read the trajectory and what to find out."""
     parser.add_argument("--topology", type=Path, help="for DCD and XTC: a file with the elements")
-    parser.add_argument("--elements", help="of types 1, 2, ...: Na,C,O,F,H,P")
     parser.add_argument(
-        "--timestep", type=float, metavar="FS", help="MD time step, for files that count steps"
+        "--elements", help="of types 1, 2, ..., as Na,C,O,F,H,P, where the file has no symbols"
+    )
+    parser.add_argument(
+        "--timestep",
+        type=float,
+        metavar="FS",
+        help="MD time step, for files that count steps; taken from the settings of a run of qnep md or qnep deposit",
     )
     parser.add_argument("--interval", type=float, metavar="FS", help="time between frames")
     parser.add_argument(
@@ -69,10 +81,16 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lifetime", type=float, default=PipelineSettings.min_lifetime_fs, metavar="FS",
-        help="that a bond change must last, %(default)s",
+        help="that a bond change must last (default: %(default)g)",
     )  # fmt: skip
     parser.add_argument("--cation", help="symbol; the alkali metal present")
-    parser.add_argument("--normal", choices="xyz", default="z", help="axis across the interface")
+    parser.add_argument(
+        "--normal",
+        type=parse_axis,
+        default="z",
+        metavar="AXIS",
+        help="axis across the interface, as x or 0 (default: %(default)s)",
+    )
     parser.add_argument(
         "--lattice",
         action="append",
@@ -91,7 +109,7 @@ def settings_of(options: argparse.Namespace) -> PipelineSettings:
         bonds=tuple(parse_bond_option(text) for text in options.bond),
         min_lifetime_fs=options.lifetime,
         cation=options.cation,
-        normal="xyz".index(options.normal),
+        normal=options.normal,
         lattices=tuple(options.lattice),
         anode_range=tuple(options.anode) if options.anode else None,
         stride=options.slow_stride,
@@ -102,6 +120,8 @@ def run(options: argparse.Namespace) -> int:
     """Analyse and write everything; 1 where the trajectory could be read only in part."""
     folder = options.output or options.trajectory.with_name(options.trajectory.name + ".analysis")
     settings = settings_of(options)
+    if options.figures != "none":
+        check_formats(options.figures.split(","))  # before hours of reading
     findings, pipeline = analyse(options, settings, folder)
     write_results(findings, pipeline, folder, options.figures)
     for note in findings.notes:
@@ -118,7 +138,10 @@ def analyse(
         path = getattr(options, name)
         if path is not None and not path.is_file():
             raise ValueError(f"no such {name}: {path}")
-    reading = {name: getattr(options, name) for name in _READING}
+    timestep = options.timestep
+    if timestep is None and options.interval is None:
+        timestep = timestep_of_run(options.trajectory)
+    reading = {name: getattr(options, name) for name in _READING} | {"timestep": timestep}
     key = fingerprint(options.trajectory, settings, options.topology, **reading)
     checkpoint = Checkpoint(folder / "checkpoint.pickle", key)
     pipeline = None if getattr(options, "restart", False) else checkpoint.load()
@@ -128,7 +151,7 @@ def analyse(
         logger.warning("going on from frame %d", start)
     pipeline = pipeline or Pipeline(settings)
     trajectory = open_trajectory(
-        options.trajectory, options.topology, _elements(options), options.timestep, options.interval,
+        options.trajectory, options.topology, _elements(options), timestep, options.interval,
         start, options.stop, options.stride, pipeline.last, options.units,
     )  # fmt: skip
     with trajectory, tqdm(total=100, unit="%", desc="analyse", bar_format=_BAR) as bar:
@@ -140,6 +163,8 @@ def analyse(
         findings = run_pipeline(pipeline, trajectory, checkpoint, progress)
     checkpoint.remove()
     findings.about = {"trajectory": str(options.trajectory), **findings.about}
+    if timestep is not None:
+        findings.about["time step"] = f"{timestep:g} fs"
     return findings, pipeline
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -121,8 +121,3 @@ class DepositionAnalysis:
 
 def _percent(part: int, whole: int) -> float:
     return 100.0 * part / whole if whole else float("nan")
-
-
-def deposition_columns() -> list[str]:
-    """Return the names of the columns, in order."""
-    return [one.name for one in fields(DepositionRow)]

@@ -126,16 +126,21 @@ def _draw_band(
     target[2] += width
 
 
+def check_formats(formats: Iterable[str]) -> None:
+    """Raise ValueError for a format that is not png, pdf or svg."""
+    unknown = sorted(set(formats) - {"png", "pdf", "svg"})
+    if unknown:
+        raise ValueError(f"pictures can be png, pdf or svg, got {', '.join(unknown)}")
+
+
 def write_figures(findings: Findings, folder: Path, formats: Iterable[str] = FORMATS) -> list[Path]:
     """Write every chart and flow as a picture, and return the files.
 
     Raises
     ------
-    ValueError : for a format that is not png, pdf or svg.
+    ValueError : see `check_formats`.
     """
-    unknown = sorted(set(formats) - {"png", "pdf", "svg"})
-    if unknown:
-        raise ValueError(f"pictures can be png, pdf or svg, got {', '.join(unknown)}")
+    check_formats(formats)
     folder.mkdir(parents=True, exist_ok=True)
     figures = [(one.name, draw_chart(one)) for one in findings.charts]
     figures += [(one.name, draw_flow(one)) for one in findings.flows if one.links]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from qnep._optional import require
 from qnep.analysis.errors import TrajectoryError, TruncatedFrame
 from qnep.analysis.frame import Frame
 from qnep.analysis.text_source import TextSource
+
+logger = logging.getLogger(__name__)
 
 # (columns, are they fractions of the box?), the best first: unwrapped before wrapped
 _POSITIONS = (
@@ -148,6 +152,9 @@ class LammpsDumpReader:
     def _numbers(self, table: Any, where: str) -> np.ndarray:
         """Return atomic numbers [n_atoms] in file order."""
         if "element" in table:
+            if self.elements is not None:
+                warn_of_unused_elements(self.source.path)
+                self.elements = None  # said once
             names = [str(name) for name in table["element"].cat.categories]
             _check_symbols(names, where)
             codes = table["element"].cat.codes.to_numpy()
@@ -165,6 +172,13 @@ class LammpsDumpReader:
                 f"but the dump has types {types.min()} to {types.max()}"
             )
         return np.array([atomic_numbers[name] for name in self.elements])[types - 1]
+
+
+def warn_of_unused_elements(path: Path) -> None:
+    """Say that a file has symbols of its own, which go before elements by type."""
+    logger.warning(
+        "%s names the elements of its atoms: those given (--elements) are not used", path
+    )
 
 
 def _check_symbols(names: Sequence[str], where: str) -> None:

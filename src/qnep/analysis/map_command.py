@@ -14,7 +14,7 @@ from qnep.analysis.descriptor_map import (
     summarize_map,
     write_chemiscope,
 )
-from qnep.analysis.figures import write_figures
+from qnep.analysis.figures import check_formats, write_figures
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,9 +31,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--chemiscope", action="store_true", help="write map.chemiscope.json too")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("map"), help="folder, %(default)s"
+        "-o", "--output", type=Path, default=Path("map"), help="folder (default: %(default)s)"
     )
-    parser.add_argument("--figures", default="png,pdf", metavar="FORMATS")
+    parser.add_argument(
+        "--figures",
+        default="png,pdf",
+        metavar="FORMATS",
+        help="of png, pdf, svg (default: %(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     """Compute, write, and name the outliers."""
     import qnep
 
+    check_formats(options.figures.split(","))  # before all descriptors are computed
     train = qnep.read_frames(options.train)
     test = qnep.read_frames(options.test) if options.test else []
     calculator = qnep.QNEP(options.model)

@@ -10,7 +10,7 @@ import numpy as np
 
 from qnep._optional import require
 from qnep.analysis.crystals import CrystalHistory, Nucleus
-from qnep.analysis.deposition import DepositionRow, deposition_columns
+from qnep.analysis.deposition import DepositionRow
 from qnep.analysis.findings import Chart, Drawing, Findings, Flow, Series, Table
 from qnep.analysis.layers import LayerResult
 from qnep.analysis.reactions import (
@@ -105,16 +105,18 @@ def _number(value: float) -> float | str:
 
 
 def _channel_table(result: SpeciesResult) -> Table:
+    found = channels(result)
+    first, label = time_axis(np.array([one.times[0] for one in found]), result.has_times)
     rows = [
         [
             one.equation, one.n_events, round(float(np.sqrt(one.n_events)), 1), _number(one.rate),
-            _number(one.rate_constant), float(one.times[0]),
+            _number(one.rate_constant), time,
         ]
-        for one in channels(result)
+        for one, time in zip(found, first)
     ]  # fmt: skip
     header = [
         "reaction", "events", "Poisson error", "events per ns",
-        "rate constant (1/ns; 1/ns per molecule/Å³)", "first at / fs",
+        "rate constant (1/ns; 1/ns per molecule/Å³)", f"first at {label}",
     ]  # fmt: skip
     caption = "Rate constants: events over the time integral of the reactants' numbers."
     return Table("reactions", "Reactions", "Reaction channels", caption, header, rows[:MOST_ROWS])
@@ -130,11 +132,12 @@ def _event_table(result: SpeciesResult) -> Table:
         return " ".join(f"{a}-{b}" for a, b in pairs)
 
     rows = [
-        [one.frame, one.time, side(one.reactants), side(one.products), " ".join(map(str, one.atoms)),
-         bonds(one.formed), bonds(one.broken)]
+        [one.frame, *([round(one.time / FS_PER_PS, 6)] if result.has_times else []), side(one.reactants),
+         side(one.products), " ".join(map(str, one.atoms)), bonds(one.formed), bonds(one.broken)]
         for one in result.reactions
     ]  # fmt: skip
-    header = ["frame", "time / fs", "reactants", "products", "first atoms", "formed", "broken"]
+    times = ["time / ps"] if result.has_times else []
+    header = ["frame", *times, "reactants", "products", "first atoms", "formed", "broken"]
     caption = "Atoms and bonds by index from 0."
     return Table("events", "Reactions", "Events", caption, header, rows)
 
@@ -406,10 +409,15 @@ def summarize_deposition(rows: Sequence[DepositionRow], cation: str, has_times: 
                 "losses", "Deposition", "Losses since the first frame", "", label, "percent", losses
             )
         )
-    table = [[_number(v) if isinstance(v, float) else v for v in astuple(row)] for row in rows]
-    findings.tables.append(
-        Table("deposition_table", "Deposition", "Counts", "", deposition_columns(), table)
-    )
+    table = [
+        [time, *(_number(v) if isinstance(v, float) else v for v in astuple(row)[1:])]
+        for time, row in zip(x, rows)
+    ]
+    header = [
+        label, "deposited", "in the interphase", "in the electrolyte", "least charge / e",
+        f"{cation} lost / %", "solvent lost / %", "salt lost / %",
+    ]  # fmt: skip
+    findings.tables.append(Table("deposition_table", "Deposition", "Counts", "", header, table))
     return findings
 
 

@@ -89,7 +89,10 @@ class TextSource:
         """How far into the file (0 to 1), by the bytes on disk."""
         if self._raw.closed or not self.size:
             return 1.0
-        return self._raw.tell() / self.size
+        try:
+            return self._raw.tell() / self.size
+        except (OSError, ValueError):  # closed in between, by the thread that reads
+            return 1.0
 
     @property
     def is_cut(self) -> bool:

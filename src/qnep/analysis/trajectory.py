@@ -15,7 +15,11 @@ from qnep.analysis.binary_format import UniverseReader, open_universe
 from qnep.analysis.errors import TrajectoryError, TruncatedFrame
 from qnep.analysis.extxyz_format import ExtxyzReader
 from qnep.analysis.frame import Frame
-from qnep.analysis.lammps_dump_format import FS_PER_TIME_UNIT, LammpsDumpReader
+from qnep.analysis.lammps_dump_format import (
+    FS_PER_TIME_UNIT,
+    LammpsDumpReader,
+    warn_of_unused_elements,
+)
 from qnep.analysis.text_source import TextSource
 
 logger = logging.getLogger(__name__)
@@ -260,7 +264,7 @@ def open_trajectory(
         and other formats of MDAnalysis, which need a topology.
     topology : for binary formats: anything with elements that MDAnalysis reads, an
         extended XYZ file, or a LAMMPS dump.
-    elements : symbols of types 1, 2, ... where the file knows only types.
+    elements : symbols of types 1, 2, ... where the file knows only types; else they are not used, which is logged.
     timestep_fs : MD time step, fs, for files that count steps; goes before the times in the file.
     frame_interval_fs : time from frame to frame, fs; goes before everything else. Frames without any time
         have ``time_fs=None``, which is logged.
@@ -282,6 +286,8 @@ def open_trajectory(
     kind = _text_kind(path) if topology is None else None
     reader: ExtxyzReader | LammpsDumpReader | UniverseReader
     if kind == "xyz":
+        if elements is not None:
+            warn_of_unused_elements(path)
         reader = ExtxyzReader(TextSource(path))
     elif kind == "dump":
         reader = LammpsDumpReader(TextSource(path), elements, units)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from ase.io import read
 
+from qnep.analysis.bond_cutoffs import BondCutoffs, parse_bond_option
 from qnep.analysis.crystals import Lattice, Nucleus, find_crystals
 from qnep.analysis.findings import Chart, Findings, Series, Table
 from qnep.analysis.trajectory import open_trajectory
@@ -25,6 +25,7 @@ from qnep.analysis.wulff import (
     facet_name,
     surface_energies,
 )
+from qnep.io import read_last_frame
 
 DEFAULT_CRYSTAL = "rocksalt:Na,F"
 DEFAULT_FACETS = "100,110,111,210"
@@ -43,29 +44,46 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"as {DEFAULT_CRYSTAL} (taken without --bulk), bcc:Na or fcc:Al; for --trajectory rocksalt or bcc",
     )
     parser.add_argument(
-        "-a", "--lattice-constant", type=float, default=4.63, help="to start from, Å"
+        "-a",
+        "--lattice-constant",
+        type=float,
+        default=4.63,
+        help="to start from, Å (default: %(default)s)",
     )
     parser.add_argument(
         "--bulk",
         type=Path,
         help="conventional cell in a file; --crystal then only says what to look for in --trajectory",
     )
-    parser.add_argument("--facets", default=DEFAULT_FACETS, help="%(default)s; (1,-1,0) as 1/-1/0")
+    parser.add_argument(
+        "--facets", default=DEFAULT_FACETS, help="(1,-1,0) as 1/-1/0 (default: %(default)s)"
+    )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", type=Path, help="nep.txt")
     which.add_argument(
         "--calculator", metavar="NAME", help="tblite, gpaw, ... of qnep label, or module:callable"
     )
     parser.add_argument(
-        "--thicknesses", type=float, nargs="+", default=[8.0, 14.0, 20.0], help="of the slabs, Å"
+        "--thicknesses",
+        type=float,
+        nargs="+",
+        default=[8.0, 14.0, 20.0],
+        help="of the slabs, Å (default: 8 14 20)",
     )
-    parser.add_argument("--vacuum", type=float, default=12.0, help="Å")
+    parser.add_argument("--vacuum", type=float, default=12.0, help="Å (default: %(default)g)")
     parser.add_argument("--unrelaxed", action="store_true", help="do not relax the slabs")
     parser.add_argument("--trajectory", type=Path, help="compare with its largest crystal")
     parser.add_argument("--elements", help="of types 1, 2, ... of the trajectory")
-    parser.add_argument("--frame", type=int, default=0, help="of the trajectory")
+    parser.add_argument("--frame", type=int, default=0, help="of the trajectory (default: 0)")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("wulff"), help="folder, %(default)s"
+        "--bond",
+        action="append",
+        default=[],
+        metavar="PAIR=FORM:BREAK",
+        help="distances of pairs of the trajectory that are not built in, as K-F=3.2:3.7, Å",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("wulff"), help="folder (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
@@ -115,9 +133,7 @@ def parse_facet(text: str) -> Miller:
 def read_bulk(options: argparse.Namespace) -> Atoms:
     """Return the conventional cell that options name."""
     if options.bulk:
-        atoms = read(options.bulk, index=-1)
-        assert isinstance(atoms, Atoms)
-        return atoms
+        return read_last_frame(options.bulk)
     crystal = options.crystal or DEFAULT_CRYSTAL
     kind, _, elements = crystal.partition(":")
     try:
@@ -199,7 +215,8 @@ def find_largest_crystal(options: argparse.Namespace) -> FoundCrystal:
     elements = options.elements.split(",") if options.elements else None
     with open_trajectory(options.trajectory, elements=elements, start=options.frame) as trajectory:
         frame = next(iter(trajectory))
-    nuclei = find_crystals(frame, lattice).nuclei
+    cutoffs = BondCutoffs(dict(parse_bond_option(text) for text in options.bond))
+    nuclei = find_crystals(frame, lattice, cutoffs=cutoffs).nuclei
     if not nuclei:
         raise ValueError(
             f"no crystal of {lattice.name} in frame {frame.index} of {options.trajectory}"
@@ -232,7 +249,7 @@ def _compare(crystal: FoundCrystal, result: WulffResult) -> Table:
 
 
 def draw_shape(result: WulffResult, folder: Path) -> None:
-    """Write the shape as PNG and PDF."""
+    """Write the shape as PNG and PDF, its facets coloured and named by their forms."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -243,5 +260,6 @@ def draw_shape(result: WulffResult, folder: Path) -> None:
     reach = 1.2 * max(float(np.abs(f.vertices).max()) for f in result.shape.particle.facets)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach, reach), box_aspect=(1, 1, 1))
     axes.set_axis_off()
+    axes.legend(loc="lower center", ncols=4, frameon=False)  # forms as WulffPack names them: {100}
     for extension in ("png", "pdf"):
         figure.savefig(folder / f"wulff_shape.{extension}", dpi=160)

@@ -16,9 +16,11 @@ from qnep.build.electrolyte import make_amorphous, make_electrolyte
 from qnep.build.insert import PLACES, insert_fragments
 from qnep.build.interface import make_interface, match_slabs, stack_solids
 from qnep.build.molecules import SOLVENTS, make_molecule
-from qnep.build.output import summary, write_all
+from qnep.build.output import ENDINGS, summary, write_all
 
 CARBONS = ("graphite-basal", "graphite-edge", "graphene", "slit-pore")
+SOLIDS = (*BCC_METALS, *CRYSTALS, *CARBONS)
+MOLARITY = 1.0  # mol/L, of a salt that is named without one
 EPILOG = """examples:
   qnep build interface --solid Na --solvent EC --salt NaPF6 --molarity 1 --atoms 1000 -o na_ec
   qnep build electrolyte --solvent EC:1 DMC:1 --salt NaPF6 --molarity 0.5 --atoms 1500 -o ec_dmc
@@ -55,13 +57,31 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> None:
     """Build what was asked for, write it and print its numbers."""
+    _use_known_names(options)
     atoms = options.make(options)
     for text in getattr(options, "insert", None) or []:
         atoms = insert_fragments(atoms, *_parse_fragment(text), seed=options.seed)
-    paths = write_all(atoms, options.output, options.types)
+    paths = write_all(atoms, _stem(options.output), options.types)
     for name, value in summary(atoms, options.types or sorted(set(atoms.symbols))).items():
         print(f"{name}: {value}")
     print("written: " + ", ".join(str(path) for path in paths))
+
+
+def _use_known_names(options: argparse.Namespace) -> None:
+    """Write the names of solids and salts as the tables do, whatever their case; other molecules may be SMILES."""
+    for option, known in (("solid", SOLIDS), ("sei", CRYSTALS), ("salt", SALTS)):
+        given = getattr(options, option, None)
+        if given is None:
+            continue
+        names = {name.lower(): name for name in known}
+        if given.lower() not in names:
+            raise ValueError(f"unknown {option} {given!r}; there are {', '.join(known)}")
+        setattr(options, option, names[given.lower()])
+
+
+def _stem(output: Path) -> Path:
+    """The name without an ending that the files get anyway; other dots, as in na_1.0M, belong to it."""
+    return output.with_suffix("") if output.suffix in (*ENDINGS, ".xyz") else output
 
 
 # --- what can be built ---------------------------------------------------------------------------------------------
@@ -72,7 +92,7 @@ def _interface(options: argparse.Namespace) -> Atoms:
         _solid(options, _default_width(options.atoms)),
         _parse_solvents(options.solvent),
         options.salt,
-        options.molarity,
+        _molarity(options),
         n_atoms=options.atoms,
         density=options.density,
         n_electrodes=options.electrodes,
@@ -85,19 +105,26 @@ def _electrolyte(options: argparse.Namespace) -> Atoms:
     return make_electrolyte(
         _parse_solvents(options.solvent),
         options.salt,
-        options.molarity,
+        _molarity(options),
         n_atoms=options.atoms,
         density=options.density,
         seed=options.seed,
     )
 
 
+def _molarity(options: argparse.Namespace) -> float:
+    """mol/L; what is given goes on to be refused where there is no salt."""
+    if options.molarity is not None:
+        return float(options.molarity)
+    return MOLARITY if options.salt else 0.0
+
+
 def _slab(options: argparse.Namespace) -> Atoms:
     solid = _solid(options, options.width or 0.0)
     atoms = Atoms(solid.numbers, solid.positions, cell=solid.cell, pbc=(True, True, False))
-    cell = solid.cell.array.copy()
-    cell[2, 2] += options.vacuum
-    atoms.set_cell(cell)
+    atoms.center(
+        vacuum=options.vacuum / 2, axis=2
+    )  # an atom at an open face leaves the box at once
     atoms.arrays["molecule_id"] = np.zeros(len(atoms), int)
     return atoms
 
@@ -191,8 +218,7 @@ def _parse_fragment(text: str) -> tuple[str, int, str]:
 
 def _add_solid(parser: argparse.ArgumentParser) -> None:
     group: Any = parser.add_argument_group("solid")
-    names = ", ".join([*BCC_METALS, *CRYSTALS, *CARBONS])
-    group.add_argument("--solid", default="Na", help=f"{names}; default %(default)s")
+    group.add_argument("--solid", default="Na", help=f"{', '.join(SOLIDS)}; default %(default)s")
     group.add_argument("--facet", default="100", help="Miller indices, default %(default)s")
     group.add_argument("--thickness", type=float, help="Å, at least; half the width by default")
     group.add_argument("--width", type=float, help="Å in the plane, at least")
@@ -215,7 +241,7 @@ def _add_electrolyte(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(SOLVENTS)} or SMILES, with shares by volume",
     )
     group.add_argument("--salt", help=", ".join(SALTS))
-    group.add_argument("--molarity", type=float, default=1.0, help="mol/L, default %(default)s")
+    group.add_argument("--molarity", type=float, help=f"mol/L of the salt, default {MOLARITY:g}")
     group.add_argument(
         "--density", type=float, help="g/cm³ of the electrolyte; estimated by default"
     )

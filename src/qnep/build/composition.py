@@ -75,14 +75,14 @@ def compose(
     ----------
     solvents : volume fractions by name, in any unit (``{"EC": 1, "DMC": 1}``).
     salt : name, or None for a pure solvent.
-    molarity : mol/L of the salt.
+    molarity : mol/L of the salt; 0 without one.
     n_atoms : wanted number of atoms; or
     volume : wanted volume, Å³. Exactly one of the two.
     density : of the electrolyte, g/cm³; estimated from the volumes of its parts where it is None.
 
     Raises
     ------
-    ValueError : unknown names, impossible density, or a molarity too low for one ion pair.
+    ValueError : unknown names, impossible density, a molarity without a salt, or one too low for one ion pair.
     """
     recipe = _Recipe(solvents, salt, molarity, density)
     if n_atoms is not None and volume is None:
@@ -167,6 +167,8 @@ def _check_recipe(solvents: Mapping[str, float], salt: str | None, molarity: flo
     for name, share in solvents.items():
         if not share > 0:
             raise ValueError(f"the share of {name} must be positive, got {share:g}")
+    if salt is None and molarity > 0:
+        raise ValueError(f"a molarity, {molarity:g} mol/L, needs a salt: {', '.join(SALTS)}")
     if salt is not None and salt not in SALTS:
         raise ValueError(f"unknown salt {salt!r}; there are {', '.join(SALTS)}")
     if salt is not None and not molarity > 0:

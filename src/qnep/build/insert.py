@@ -9,6 +9,7 @@ from ase import Atoms
 
 from qnep.build.electrolyte import list_counts
 from qnep.build.interface import Region
+from qnep.build.ions import SolidIons
 from qnep.build.molecules import make_molecule
 from qnep.build.packing import random_rotation
 from qnep.build.relax import push_apart
@@ -25,8 +26,8 @@ def insert_fragments(
     """Return the structure with copies of a molecule or ion cluster in it.
 
     Each copy takes, of `trials` random positions and orientations, the one with most room. Whole solvent molecules
-    that it touches are taken out, and in the substrate atoms of the solid; never ions, what was inserted before, or,
-    elsewhere, the solid.
+    that it touches are taken out, and in the substrate atoms of the solid: of a salt whole ions, and as many more, the
+    nearest, as keep it neutral. Never ions of the electrolyte, what was inserted before, or, elsewhere, the solid.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ def insert_fragments(
 
     Raises
     ------
-    ValueError : unknown place or molecule, a solid that is not there, or no position without touching what cannot give
-        way.
+    ValueError : unknown place or molecule, a solid that is not there, no position without touching what cannot give
+        way, or a salt with too few ions left to stay neutral.
     """
     if place not in PLACES:
         raise ValueError(f"place must be one of {', '.join(PLACES)}, got {place!r}")
@@ -57,9 +58,10 @@ def insert_fragments(
     fragment = make_molecule(name, seed)
     for _ in range(count):
         low, high = _window(result, place)
-        gives_way = _gives_way(result, place)
+        ions = SolidIons(result, _solid_parts(result))
+        gives_way = _gives_way(result, place) & ions.is_known
         placed = _roomiest(result, gives_way, fragment, low, high, generator, trials)
-        result = _make_room(result, placed)
+        result = _make_room(result, placed, ions)
         result = _append(result, placed)
     if _n_products(result) != n_before + count:
         raise ValueError(
@@ -142,12 +144,19 @@ def _roomiest(
     return best
 
 
-def _make_room(atoms: Atoms, placed: Atoms) -> Atoms:
-    """Take out what the fragment touches: whole molecules, and single atoms of the solid."""
-    is_near = _distances(atoms, placed) < CLEARANCE
+def _solid_parts(atoms: Atoms) -> np.ndarray:  # [n_atoms]
+    """Which crystal an atom belongs to, as its region says; -1 outside the solid."""
+    return np.where(atoms.arrays["molecule_id"] == 0, atoms.arrays["region"], -1)
+
+
+def _make_room(atoms: Atoms, placed: Atoms, ions: SolidIons) -> Atoms:
+    """Take out what the fragment touches: whole molecules; of the solid single atoms or, of a salt, neutral sets."""
+    distances = _distances(atoms, placed)
+    is_near = distances < CLEARANCE
     molecule_ids = atoms.arrays["molecule_id"]
     touched = set(molecule_ids[is_near & (molecule_ids > 0)])
     goes = np.isin(molecule_ids, list(touched)) | (is_near & (molecule_ids == 0))
+    goes = ions.neutral(goes, distances)
     names = [
         name for k, name in enumerate(atoms.info.get("molecules", []), start=1) if k not in touched
     ]

@@ -17,6 +17,8 @@ from qnep.build.electrolyte import mass_density
 from qnep.build.relax import check_contacts
 
 MAX_DRAWN = 40_000  # atoms
+ENDINGS = (".extxyz", ".data", ".png", ".json")
+_OF_THE_ELECTROLYTE = {"density": "electrolyte_density_g_cm3", "molarity": "molarity_mol_per_L"}
 
 
 def write_all(atoms: Atoms, stem: Path, elements: Sequence[str] | None = None) -> list[Path]:
@@ -34,7 +36,7 @@ def write_all(atoms: Atoms, stem: Path, elements: Sequence[str] | None = None) -
     order = list(elements) if elements else sorted(set(atoms.get_chemical_symbols()))
     stem.parent.mkdir(parents=True, exist_ok=True)
     # with_suffix would cut "na_1.0M" at its dot.
-    paths = [stem.with_name(stem.name + ending) for ending in (".extxyz", ".data", ".png", ".json")]
+    paths = [stem.with_name(stem.name + ending) for ending in ENDINGS]
     write_extxyz(atoms, paths[0])
     write_lammps_data(atoms, paths[1], order)
     draw(atoms, paths[2])
@@ -50,7 +52,9 @@ def write_extxyz(atoms: Atoms, path: Path) -> None:
 
 
 def write_lammps_data(atoms: Atoms, path: Path, elements: Sequence[str]) -> None:
-    """Write a LAMMPS data file for `units metal` and `atom_style charge`; its first line names the types.
+    """Write a LAMMPS data file for `units metal` and `atom_style charge`.
+
+    Its first line names the types and the periodic directions.
 
     Raises
     ------
@@ -61,8 +65,10 @@ def write_lammps_data(atoms: Atoms, path: Path, elements: Sequence[str]) -> None
         raise ValueError(f"{', '.join(missing)} missing in the order of types {' '.join(elements)}")
     cell = atoms.cell.array
     types = np.array([elements.index(symbol) + 1 for symbol in atoms.get_chemical_symbols()])
+    types_text = " ".join(f"{k}={name}" for k, name in enumerate(elements, 1))
+    periodic = " ".join("FT"[int(value)] for value in atoms.pbc)
     lines = [
-        f"qnep build; types: {' '.join(f'{k}={name}' for k, name in enumerate(elements, 1))}",
+        f'qnep build; types: {types_text}; pbc="{periodic}"',
         "",
         f"{len(atoms)} atoms",
         f"{len(elements)} atom types",
@@ -129,5 +135,7 @@ def summary(atoms: Atoms, elements: Sequence[str]) -> dict[str, object]:
         "mean_density_g_cm3": round(float(mass_density(atoms)), 4),
         "lammps_types": list(elements),
     }
-    entries.update({name: value for name, value in atoms.info.items() if name != "molecules"})
+    for name, value in atoms.info.items():
+        if name != "molecules":
+            entries[str(_OF_THE_ELECTROLYTE.get(name, name))] = value
     return entries

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.io import read
 
 from qnep._optional import require
 from qnep.deposit.barrier import BarrierRun, find_columns
-from qnep.deposit.command import add_force_field_options, force_field_of, require_same_protocol
+from qnep.deposit.command import (
+    KnownDefaultsFormatter,
+    add_force_field_options,
+    force_field_of,
+    require_same_protocol,
+)
 from qnep.deposit.dynamics import Dynamics
 from qnep.deposit.engine import LammpsProgram
 from qnep.deposit.frame import Frame
@@ -26,6 +30,7 @@ from qnep.deposit.free_energy import (
     summed_hills,
 )
 from qnep.deposit.regions import select
+from qnep.io import read_last_frame
 
 DEFAULTS = Dynamics()
 N_WALKERS, N_PIECES = 1, 10
@@ -38,14 +43,14 @@ def register(subparsers: Any) -> None:
         "barrier",
         help="free-energy profile along a collective variable",
         description="Run a PLUMED file (or take finished COLVAR and HILLS files) and give profile and barrier.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=KnownDefaultsFormatter,
     )
     parser.add_argument("structure", nargs="?", help="in any format that ASE reads")
     parser.add_argument("--plumed", type=Path, help="PLUMED file with the bias, UNITS in Å, eV, ps")
     parser.add_argument("--folder", type=Path, default=Path("barrier"), help="of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --folder")
     parser.add_argument("--walkers", type=int, default=N_WALKERS, help="that share their hills")
-    parser.add_argument("--time-ps", type=float, default=100.0, help="per walker")
+    parser.add_argument("--time-ps", type=float, default=100.0, help="of each walker, ps")
     parser.add_argument(
         "--pieces", type=int, default=N_PIECES, help="in which the run can be taken up again"
     )
@@ -56,10 +61,10 @@ def register(subparsers: Any) -> None:
         help="part of the run, at its end, that adds no more hills and makes the profile; 0: the whole run does",
     )
     for name, meaning in {
-        "temperature": "K",
-        "timestep_fs": "fs",
-        "damping_ps": "ps",
-        "dump_ps": "ps",
+        "temperature": "of the run, K",
+        "timestep_fs": "of the dynamics, fs",
+        "damping_ps": "relaxation time of the Langevin bath, ps",
+        "dump_ps": "time between frames of the trajectory, ps",
     }.items():
         default = getattr(DEFAULTS, name)
         parser.add_argument(
@@ -156,7 +161,7 @@ def _resume(options: argparse.Namespace) -> BarrierRun:
 def _start(options: argparse.Namespace) -> BarrierRun:
     if options.structure is None or options.plumed is None:
         raise ValueError("name a structure and a --plumed file, or --resume, or --colvar files")
-    atoms: Any = read(options.structure, index=-1)
+    atoms = read_last_frame(options.structure)
     values = {
         name: getattr(options, name) for name in Dynamics.__dataclass_fields__ if name != "frozen"
     }

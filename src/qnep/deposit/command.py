@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.io import read
 
+from qnep.analysis.axis_option import parse_axis
 from qnep.deposit.deposition import FIGURE, REGIONS_PICTURE, TABLE, Deposition
 from qnep.deposit.engine import ForceField, LammpsProgram
 from qnep.deposit.interval import BIASES, VARIABLES, Protocol
 from qnep.deposit.regions import FACES, choose_regions, draw_regions, region_table, select
+from qnep.io import read_last_frame
 
 DEFAULTS = Protocol()
+
+
+class KnownDefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default of an option to its help, where there is one to tell and the help does not tell it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        tells_none = action.default is None or action.default is False
+        if tells_none or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
 
 
 def register(subparsers: Any) -> None:
@@ -24,7 +35,7 @@ def register(subparsers: Any) -> None:
         "deposit",
         help="PLUMED-driven deposition through an interface",
         description="Carry one sodium ion per interval through the SEI to the anode and release it.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=KnownDefaultsFormatter,
     )
     parser.add_argument("structure", nargs="?", help="interface in any format that ASE reads")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --folder")
@@ -54,47 +65,75 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
         "regions",
         "each: auto, none, or indices=0-63,70 (from 0), elements=C,H, between=0:12.5 (Å), joined by &",
     )
-    for name in ("anode", "sei", "electrolyte"):
-        group.add_argument(f"--{name}", default="auto")
-    group.add_argument("--axis", choices="xyz", default="z", help="normal of the interface")
+    for name, meaning in (
+        ("anode", "atoms of the electrode on which sodium arrives"),
+        ("sei", "atoms between anode and electrolyte"),
+        ("electrolyte", "atoms whose sodium is carried and whose molecules are counted"),
+    ):
+        group.add_argument(f"--{name}", default="auto", metavar="ATOMS", help=meaning)
+    group.add_argument(
+        "--axis", type=parse_axis, default="z", help="normal of the interface: x, y, z, or 0, 1, 2"
+    )
     group.add_argument(
         "--faces",
         choices=FACES,
         default="auto",
         help="of a periodic anode on which sodium arrives: auto is both where both are touched",
     )
-    group.add_argument("--frozen", default="none", help="atoms that stay where they are")
+    group.add_argument(
+        "--frozen", default="none", metavar="ATOMS", help="atoms that stay where they are"
+    )
     group.add_argument("--show", action="store_true", help="show the regions and run nothing")
 
 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("protocol")
-    group.add_argument("--source", choices=("electrolyte", "reservoir"), default=DEFAULTS.source)
     group.add_argument(
-        "--choice", choices=("nearest", "random", "least-coordinated"), default=DEFAULTS.choice
+        "--source",
+        choices=("electrolyte", "reservoir"),
+        default=DEFAULTS.source,
+        help="where the sodium comes from: that of the electrolyte, or one atom comes in for each that is carried",
     )
-    group.add_argument("--bias", choices=BIASES, default=DEFAULTS.bias)
     group.add_argument(
-        "--variables", nargs="+", choices=VARIABLES, default=list(DEFAULTS.variables)
+        "--choice",
+        choices=("nearest", "random", "least-coordinated"),
+        default=DEFAULTS.choice,
+        help="which ion is carried next",
+    )
+    group.add_argument(
+        "--bias",
+        choices=BIASES,
+        default=DEFAULTS.bias,
+        help="what carries it: a restraint that moves down, or well-tempered hills",
+    )
+    group.add_argument(
+        "--variables",
+        nargs="+",
+        choices=VARIABLES,
+        default=list(DEFAULTS.variables),
+        help="what is biased: height above the anode, coordination by the solvation shell (default: "
+        f"{' '.join(DEFAULTS.variables)})",
     )
     numbers = {
         "interval_ps": "time for one ion, ps",
-        "temperature": "K",
-        "timestep_fs": "fs",
+        "temperature": "of the run, K",
+        "timestep_fs": "of the dynamics, fs",
         "damping_ps": "relaxation time of the Langevin bath, ps",
         "equilibration_ps": "before the first ion, ps",
         "arrival_height": "Å above the anode's surface, below which an ion counts as deposited",
         "release_height": "Å above the anode's surface, below which an ion is released",
         "spring": "of the moving restraint, eV/Å²",
-        "hill_height": "eV",
-        "hill_width": "Å, or neighbours",
+        "hill_height": "of the metadynamics, eV",
+        "hill_width": "of the metadynamics, Å, or neighbours",
         "hill_ps": "time between hills, ps",
         "bias_factor": "of the well-tempered metadynamics",
         "dump_ps": "time between frames of the trajectory, ps",
     }
     for name, meaning in numbers.items():
         flag = "--" + name.replace("_", "-")
-        group.add_argument(flag, type=float, default=getattr(DEFAULTS, name), help=meaning)
+        group.add_argument(
+            flag, metavar="NUMBER", type=float, default=getattr(DEFAULTS, name), help=meaning
+        )
     group.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of all random numbers")
 
 
@@ -137,8 +176,8 @@ def require_same_protocol(
 def _start(options: argparse.Namespace) -> Deposition | None:
     if options.structure is None:
         raise ValueError("name a structure, or --resume with the --folder of a run")
-    axis = "xyz".index(options.axis)
-    structure: Any = read(options.structure, index=-1)
+    axis = options.axis
+    structure = read_last_frame(options.structure)
     atoms, regions = choose_regions(
         structure, axis, options.anode, options.sei, options.electrolyte, options.faces
     )

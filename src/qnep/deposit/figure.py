@@ -8,11 +8,15 @@ from typing import Any
 
 from qnep._optional import require
 
+PS_PER_NS = 1000.0
+
 
 def draw_deposition(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
     """Draw counts by region, the least sodium charge and the losses against time, one above the other."""
     pyplot = require("matplotlib.pyplot", extra="analysis")
-    time = [row["time_ps"] / 1000 for row in rows]
+    is_long = max(row["time_ps"] for row in rows) >= PS_PER_NS
+    unit, ps = ("ns", PS_PER_NS) if is_long else ("ps", 1.0)
+    time = [row["time_ps"] / ps for row in rows]
     figure, (counts, charge, losses) = pyplot.subplots(
         3, 1, figsize=(5, 7), sharex=True, layout="constrained"
     )
@@ -32,7 +36,8 @@ def draw_deposition(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
     counts.set_ylabel("sodium atoms")
     counts.yaxis.get_major_locator().set_params(integer=True)
     charge.set_ylabel("least Na charge (e)")
-    losses.set(xlabel="time (ns)", ylabel="lost (%)")
+    losses.set(xlabel=f"time ({unit})", ylabel="lost (%)")
+    losses.locator_params(axis="x", nbins=6)
     for axes in (counts, losses):
         axes.legend(
             loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize="small"

@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
+from qnep.analysis.axis_option import AXES, parse_axis
 from qnep.calculator import QNEP
 from qnep.electrode.constant_potential import ConstantPotential
 from qnep.electrode.cycling import (
@@ -27,6 +27,7 @@ from qnep.electrode.membership import CoordinationMembership
 from qnep.electrode.parameters import Electrode, ElementParameters
 from qnep.electrode.settings import CyclingSettings, digest
 from qnep.electrode.slab import unwrap
+from qnep.io import read_last_frame
 
 CELL = "cell.extxyz"
 METAL = "Na"
@@ -73,9 +74,8 @@ def _add_electrodes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--metal", help=f"symbol of the electrodes' metal (default: {METAL})")
     group.add_argument(
         "--axis",
-        type=int,
-        choices=(0, 1, 2),
-        help=f"cell vector through the vacuum (default: {MEMBERSHIP.axis})",
+        type=parse_axis,
+        help=f"cell vector through the vacuum: x, y, z, or 0, 1, 2 (default: {AXES[MEMBERSHIP.axis]})",
     )
     group.add_argument(
         "--plane",
@@ -228,7 +228,7 @@ def _build_cell(folder: Path, metal: str, build: str) -> Path:
 
 
 def _read_cell(path: str | Path, axis: int) -> Atoms:
-    atoms = cast(Atoms, read(path))
+    atoms = read_last_frame(path)
     atoms.pbc[axis] = True  # `qnep build` marks it open; the slab term opens it again
     return atoms
 

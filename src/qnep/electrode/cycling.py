@@ -220,18 +220,21 @@ class Cycling:
     def _snapshot(self, report: int) -> Atoms:
         snapshot = self.atoms.copy()
         snapshot.arrays["charges"] = self.atoms.get_charges()
-        snapshot.info = {"report": report}
+        snapshot.info = {"report": report, "time_fs": self._time_fs(report)}
         return snapshot
 
+    def _time_fs(self, report: int) -> float:
+        return report * self._protocol.steps_per_report * self._protocol.timestep_fs
+
     def _row(self, report: int) -> dict[str, Any]:
-        atoms, protocol = self.atoms, self._protocol
+        atoms = self.atoms
         energy = atoms.get_potential_energy()
         results = self._calculator.results
         metal = self._metal(atoms)
         plated = metal.electrode_atoms - self._start_metal.electrode_atoms
         layers = plated / np.maximum(self._start_metal.layer_atoms, 1)
         return {
-            "time_ps": report * protocol.steps_per_report * protocol.timestep_fs / 1000,
+            "time_ps": self._time_fs(report) / 1000,
             "lower_V": results["electrode_potentials"][0],
             "upper_V": results["electrode_potentials"][1],
             "lower_charge": results["electrode_charges"][0],

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from qnep.analysis.command import add_analysis_options, analyse, settings_of, write_results
-from qnep.analysis.figures import write_figures
+from qnep.analysis.figures import check_formats, write_figures
 from qnep.analysis.findings import Findings
 from qnep.report.page import build_page
 from qnep.report.run_folder import RunFolder
@@ -23,7 +23,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "run_folder", type=Path, metavar="RUN", help="folder of a run or an analysis"
     )
-    parser.add_argument("-o", "--output", type=Path, help="page to write, RUN/report.html")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="page to write (default: RUN/report.html)"
+    )
     parser.add_argument("--figures", metavar="FORMATS", help="write figures too: png,pdf,svg")
     parser.add_argument("--trajectory", type=Path, help="to analyse, where RUN has several")
     add_analysis_options(parser)
@@ -33,6 +35,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> None:
     """Build the page and say where it is."""
     folder = RunFolder(options.run_folder)
+    if options.figures:
+        check_formats(options.figures.split(","))  # before hours of reading
     findings = folder.history()
     findings.extend(_findings(folder, options))
     output = options.output or options.run_folder / "report.html"

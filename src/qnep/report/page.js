@@ -65,7 +65,8 @@ function save(name, text) {
 function layout(extra) {
   return {
     margin: { l: 60, r: 10, t: 44, b: 50 }, height: 360, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
-    font: { family: "inherit", size: 13 }, colorway: data.colors, legend: { font: { size: 11 }, orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+    font: { family: "inherit", size: 13 }, colorway: data.colors, // At the bottom: above the picture lie the buttons.
+    legend: { font: { size: 11 }, orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
     modebar: { bgcolor: "transparent", color: "#aab3bd", activecolor: "#1f5fa8" }, ...extra,
   };
 }
@@ -104,6 +105,10 @@ function addFlow(item) {
 
 function addTable(item) {
   const node = figure(item);
+  if (!item.rows.length) {
+    node.append(element("p", "none seen"));
+    return;
+  }
   if (item.header.length > 4) node.classList.add("wide");
   const filter = element("input");
   filter.type = "search";

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from qnep.analysis.findings import Chart, Findings, Series
 from qnep.report.model_card import card_text, is_model, model_facts
 from qnep.report.page import RunFacts
+from qnep.report.run_settings import named_models, read_settings
 from qnep.report.thermo_log import thermo_charts
 
 _TRAJECTORIES = (
@@ -19,6 +19,9 @@ _TRAJECTORIES = (
 _SINGLE_FRAMES = ("start.dump", "cell.extxyz", "state.extxyz")  # of qnep deposit and qnep electrode
 _LOGS = ("log.lammps", "*.lammps.log", "log.*", "*.log")
 _INPUTS = ("in.*", "*.in", "plumed*.dat", "run.in")
+# what LAMMPS writes to the screen under qnep md and, for each part of a run, qnep deposit
+_SCREENS = ("screen.txt", "interval_*/in.lammps.screen", "check/in.lammps.screen")
+_COMPLAINT_LINES = 3
 _LARGEST_TEXT = 20000  # characters of an input file that are shown
 
 
@@ -54,8 +57,9 @@ class RunFolder:
         texts = {path.name: _beginning(path) for path in self._find(_INPUTS)}
         facts: dict[str, Any] = {"folder": self.path.resolve().name}
         for path in self._find(("*.json",)):
-            if path.name not in ("findings.json", "state.json"):
-                facts |= _flat_settings(path)
+            if path.name != "findings.json":
+                facts |= read_settings(path)
+        model_files += [path for path in named_models(facts) if is_model(path)]
         model: dict[str, str] = {}
         if model_files:
             model = model_facts(model_files[0])
@@ -66,8 +70,8 @@ class RunFolder:
         return RunFacts(f"Report of {self.path.resolve().name}", facts, model, texts)
 
     def history(self) -> Findings:
-        """Return charts of the run's own output: thermo of its log, table of a deposition."""
-        findings = Findings()
+        """Return charts of the run's own output (thermo of its log, table of a deposition), and errors of LAMMPS."""
+        findings = Findings(notes=self._complaints())
         logs = [path for path in self._find(_LOGS) if path.suffix not in (".gz", ".json")]
         for path in logs:
             charts = thermo_charts(path)
@@ -78,6 +82,15 @@ class RunFolder:
         if table.is_file():
             findings.charts += table_charts(table, "Deposition protocol")
         return findings
+
+    def _complaints(self) -> list[str]:
+        """Sentences on why LAMMPS stopped; of the parts of a run the last one counts."""
+        screens = self._find(_SCREENS)
+        newest = max(screens, key=lambda path: path.stat().st_mtime, default=None)
+        text = None if newest is None else _complaint(newest)
+        if newest is None or text is None:
+            return []
+        return [f"LAMMPS stopped with an error ({newest.relative_to(self.path)}): {text}"]
 
     def _find(self, patterns: Iterable[str]) -> list[Path]:
         """Return the files of each pattern in turn, sorted by name within one."""
@@ -90,43 +103,54 @@ def _beginning(path: Path) -> str:
     return text if len(text) <= _LARGEST_TEXT else text[:_LARGEST_TEXT] + "\n..."
 
 
-def _flat_settings(path: Path) -> dict[str, Any]:
-    """Return the plain values of a small JSON object; nothing for other files."""
-    if path.stat().st_size > _LARGEST_TEXT:
-        return {}
-    try:
-        data = json.loads(path.read_text())
-    except ValueError:
-        return {}
-    if not isinstance(data, dict):
-        return {}
-    return {k: v for k, v in data.items() if isinstance(v, (str, int, float, bool)) and v != ""}
+def _complaint(path: Path) -> str | None:
+    """Return what LAMMPS wrote when it stopped with an error: its first lines; None where there is no error."""
+    lines = path.read_text(errors="replace").splitlines()
+    first = next((k for k, line in enumerate(lines) if line.startswith("ERROR")), None)
+    return None if first is None else " ".join(lines[first : first + _COMPLAINT_LINES])
+
+
+# columns of the table of qnep deposit: title and unit
+_COLUMNS = {
+    "time_ps": ("time / ps", ""),
+    "ion": ("Ion carried", "index"),
+    "arrival_ps": ("Arrival of the ion", "ps"),
+    "deposited": ("Deposited sodium", "atoms"),
+    "in_sei": ("Sodium in the SEI", "atoms"),
+    "in_electrolyte": ("Sodium in the electrolyte", "atoms"),
+    "min_na_charge": ("Least charge of sodium", "e"),
+    "na_lost_percent": ("Sodium lost", "%"),
+    "solvent_lost_percent": ("Solvent lost", "%"),
+    "salt_lost_percent": ("Salt lost", "%"),
+    "bias_work_eV": ("Work of the bias on an ion", "eV"),
+    "total_bias_work_eV": ("Work of the bias in all", "eV"),
+}
 
 
 def table_charts(path: Path, section: str) -> list[Chart]:
-    """Return one chart for each numeric column of a CSV table, against its first column."""
+    """Return one chart for each numeric column of a CSV table, against its times or else its first column."""
     with path.open(newline="") as file:
         lines = [line for line in file if not line.startswith("#")]
     rows = list(csv.reader(lines))
     if len(rows) < 2:
         return []
     header, columns = rows[0], list(zip(*rows[1:]))
-    x = _floats(columns[0])
+    at = header.index("time_ps") if "time_ps" in header else 0
+    x = _floats(columns[at])
     if x is None:
         return []
-    return [
-        Chart(
-            f"{path.stem}_{k}",
-            section,
-            name,
-            f"From {path.name}.",
-            header[0],
-            name,
-            [Series(name, x, y)],
+    label = _COLUMNS.get(header[at], (header[at], ""))[0]
+    charts = []
+    for k, name in enumerate(header):
+        y = _floats(columns[k])
+        if k in (0, at) or y is None:
+            continue
+        title, unit = _COLUMNS.get(name, (name, ""))
+        curve = [Series(title, x, y)]
+        charts.append(
+            Chart(f"{path.stem}_{k}", section, title, f"From {path.name}.", label, unit, curve)
         )
-        for k, name in enumerate(header)
-        if k and (y := _floats(columns[k])) is not None
-    ]
+    return charts
 
 
 def _floats(texts: Iterable[str]) -> list[float] | None:
