@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from ase.io import write
+from ase import Atoms, units
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
+from ase.io import read, write
 
 from qnep import random_model
 from qnep.cli import main
 from qnep.lammps.md_input import MDSettings, md_input
-from qnep.lammps.md_run import complete_restarts, cut_table, cut_trajectory
+from qnep.lammps.md_run import complete_restarts, cut_table, cut_trajectory, locked
+from qnep.lammps.md_structure import fixed_atoms, off_open_faces
 from qnep.report.thermo_log import read_thermo
 
 OPTIONS = [
@@ -56,6 +60,19 @@ def structure(tmp_path, random_electrolyte, monkeypatch):
 
 def steps_of(path) -> list[int]:
     return [int(step) for step in re.findall(r"ITEM: TIMESTEP\n(\d+)", path.read_text())]
+
+
+@contextmanager
+def when_unlocked(folder):
+    """Wait until nobody works in the folder any more."""
+    for _ in range(300):
+        try:
+            with locked(folder):
+                yield
+            return
+        except BlockingIOError:
+            time.sleep(0.1)
+    raise TimeoutError(f"{folder} is still locked")
 
 
 @pytest.mark.mpi
@@ -104,7 +121,8 @@ def test_killed_run_goes_on(structure, tmp_path):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    last = complete_restarts(folder)[-1]
+    with when_unlocked(folder):  # LAMMPS may die a moment later than its parent
+        last = complete_restarts(folder)[-1]
     assert 0 < last < 4000
     settings = (
         (folder / "md.json").read_text().replace('"n_steps": 4000', f'"n_steps": {last + 40}')
@@ -214,6 +232,11 @@ def test_a_run_is_not_overwritten(structure, capsys):
             "needs at least two models, got one",
         ),
         (["md", "start.extxyz", "nep.txt", "--slab", "3", "--ensemble", "npt"], "periodic in z"),
+        (["md", "start.extxyz", "nep.txt", "--ranks", "0"], "--ranks: wanted at least 1, got 0"),
+        (
+            ["md", "start.extxyz", "nep.txt", "--threads", "-2"],
+            "--threads: wanted at least 1, got -2",
+        ),
         (["md", "none.extxyz", "nep.txt"], "none.extxyz"),
         (["md", "start.extxyz", "none.txt"], "none.txt"),
     ],
@@ -223,9 +246,260 @@ def test_wrong_arguments(arguments, message, structure, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_wrong_kspace_keyword_shows_what_lammps_said(structure, capsys):
-    assert main(["md", "start.extxyz", "nep.txt", "--kspace", "msm 1e-5", *OPTIONS]) != 0
-    assert "keyword kspace: wanted pppm ACCURACY" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("pbc", "has_cell", "options", "message"),
+    [
+        ("T T F", True, [], "periodic in x, y and z, got pbc T T F .* run it with --slab"),
+        ("F F F", True, [], "got pbc F F F .* set pbc in the file, after adding vacuum"),
+        ("F F F", False, [], "got pbc F F F and a volume of 0 Å³: give it one"),
+        ("T T T", True, ["--slab", "3"], "not in z .*, got pbc T T T .* or leave out --slab"),
+        ("T F F", True, ["--slab", "3"], "not in z .*, got pbc T F F .* set pbc in the file"),
+    ],
+)
+def test_a_structure_is_not_made_periodic(
+    pbc, has_cell, options, message, structure, random_electrolyte, tmp_path, capsys
+):
+    atoms = random_electrolyte(40)
+    atoms.pbc = [letter == "T" for letter in pbc.split()]
+    if not has_cell:
+        atoms.cell = None
+    write("other.extxyz", atoms)
+    assert main(["md", "other.extxyz", "nep.txt", "--write-only", *OPTIONS, *options]) == 2
+    assert re.search(f"other.extxyz: wanted a cell .*{message}", capsys.readouterr().err)
+    assert not (tmp_path / "md").exists()
+
+
+def test_a_slab_runs(structure, random_electrolyte, tmp_path):
+    atoms = random_electrolyte(40)
+    atoms.pbc = True, True, False
+    atoms.center(vacuum=2.0, axis=2)
+    write("slab.extxyz", atoms)
+    assert main(["md", "slab.extxyz", "nep.txt", "--slab", "3", "--steps", "10", *OPTIONS]) == 0
+    assert steps_of(tmp_path / "md" / "trajectory.lammpstrj") == [0, 10]
+
+
+def test_models_of_the_user_are_not_replaced(structure, tmp_path, capsys):
+    """A second model first, in the folder of both: its name there would be that of the other one."""
+    texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert main(["md", "start.extxyz", "second.txt", "nep.txt", "--folder", ".", *OPTIONS]) == 2
+    assert "nep.txt: the run would replace what is there" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == texts
+
+
+def test_a_structure_of_the_user_is_not_replaced(structure, tmp_path, capsys):
+    (tmp_path / "start.extxyz").rename(tmp_path / "system.data")
+    (tmp_path / "system.data").write_text("kept")
+    (tmp_path / "restart.5").write_text("kept")
+    write("start.extxyz", Atoms("Na", cell=[9, 9, 9], pbc=True))
+    assert main(["md", "start.extxyz", "nep.txt", "--folder", ".", *OPTIONS]) == 2
+    assert "system.data, restart.5: the run would replace" in capsys.readouterr().err
+    assert (tmp_path / "system.data").read_text() == "kept"
+
+
+def test_a_model_in_its_place_is_used(structure, tmp_path):
+    (tmp_path / "nep2.txt").write_bytes((tmp_path / "second.txt").read_bytes())
+    text = (tmp_path / "nep.txt").read_text()
+    models = ["nep.txt", "second.txt"]
+    options = ["--folder", ".", "--write-only", *OPTIONS]
+    assert main(["md", "start.extxyz", *models, *options]) == 0
+    assert (tmp_path / "nep.txt").read_text() == text
+    assert '"nep.txt" "nep2.txt"' in (tmp_path / "in.md").read_text()
+
+
+def test_the_final_structure_is_written_after_all(structure, tmp_path):
+    """Of a run that was killed between its last restart file and its end, also when it was extended before."""
+    folder = tmp_path / "md"
+    final = folder / "final.data"
+    assert main(["md", "start.extxyz", "nep.txt", *OPTIONS, "--steps", "40"]) == 0
+    whole = final.read_text()
+    final.unlink()
+    assert main(["md", "--resume"]) == 0
+    assert "timestep = 40" in whole and "timestep = 40" in final.read_text()
+    assert steps_of(folder / "trajectory.lammpstrj") == [0, 10, 20, 30, 40]
+    assert main(["md", "--resume", "--steps", "80", "--write-only"]) == 0
+    assert not final.exists()  # of the shorter run
+
+
+@pytest.mark.parametrize("kspace", ["msm 1e-5", "ewld 1e-5", "pppm", "ewald fine", "pppm 0", ""])
+def test_a_wrong_kspace_is_refused_before_anything_is_written(kspace, structure, tmp_path, capsys):
+    assert main(["md", "start.extxyz", "nep.txt", "--kspace", kspace, *OPTIONS]) == 2
+    message = f"kspace must be pppm ACCURACY, .* got '{kspace}'"
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "md").exists()
+
+
+def test_a_run_that_failed_at_once_does_not_block_its_folder(structure, tmp_path, capsys):
+    """What LAMMPS said is shown; the corrected command begins anew and keeps the input that failed."""
+    start = ["md", "start.extxyz", "nep.txt", "--steps", "10", *OPTIONS]
+    assert main([*start, "--kspace", "pppm 1e-5 order 99"]) == 1
+    assert "keyword order: wanted" in capsys.readouterr().err
+    assert main(start) == 0
+    assert steps_of(tmp_path / "md" / "trajectory.lammpstrj") == [0, 10]
+    assert "order 99" in (tmp_path / "md" / "in.md.1").read_text()
+    assert main(start) == 2  # it holds a run now
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_known_between_restart_files(structure, tmp_path, capsys):
+    """30 steps with a restart file every 20: nothing is left to do, and more steps go on from the last one."""
+    folder = tmp_path / "md"
+    assert main(["md", "start.extxyz", "nep.txt", *OPTIONS, "--steps", "30"]) == 0
+    trajectory = (folder / "trajectory.lammpstrj").read_bytes()
+    capsys.readouterr()
+    assert main(["md", "--resume"]) == 0
+    assert "finished: 30 steps" in capsys.readouterr().out
+    assert (folder / "trajectory.lammpstrj").read_bytes() == trajectory
+    assert main(["md", "--resume", "--steps", "50"]) == 0
+    assert "read_restart restart.30\n" in (folder / "in.md.resumed").read_text()
+    assert steps_of(folder / "trajectory.lammpstrj") == [0, 10, 20, 30, 40, 50]
+
+
+def test_one_process_at_a_time_works_in_a_folder(structure, tmp_path, capsys):
+    start = ["md", "start.extxyz", "nep.txt", "--steps", "10", *OPTIONS]
+    assert main([*start, "--write-only"]) == 0
+    files = sorted(path.name for path in (tmp_path / "md").iterdir())
+    with locked(tmp_path / "md"):
+        assert main(["md", "--resume"]) == 2
+    assert "another process works in md " in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "md").iterdir()) == files
+    assert main(["md", "--resume"]) == 0
+
+
+def test_lammps_holds_the_lock_too(structure, tmp_path):
+    """It goes on where only its parent is killed, and would write beside a resumed run."""
+    arguments = ["md", "start.extxyz", "nep.txt", "--steps", "1000000", *OPTIONS]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qnep.cli", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    folder = tmp_path / "md"
+    try:
+        for _ in range(600):
+            if complete_restarts(folder):
+                break
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+        with pytest.raises(BlockingIOError, match="a LAMMPS that outlived one"), locked(folder):
+            pass
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def fixed_electrolyte(random_electrolyte, fixed) -> Atoms:
+    """With velocities, which fixed atoms must not keep."""
+    atoms = random_electrolyte(40)
+    atoms.set_momenta(np.random.default_rng(1).normal(size=(40, 3)))
+    atoms.set_constraint(FixAtoms(fixed))
+    return atoms
+
+
+@pytest.mark.parametrize("options", [[], ["--ensemble", "nvt"], ["--keep-velocities"]])
+def test_fixed_atoms_stay(options, structure, random_electrolyte, tmp_path):
+    """Also in a resumed run. The temperature is that of the others: 3 degrees of freedom for each."""
+    fixed = [0, 1, 2, 5, 30, 31]
+    write("fixed.extxyz", fixed_electrolyte(random_electrolyte, fixed))
+    arguments = ["md", "fixed.extxyz", "nep.txt", *OPTIONS, *options, "--steps", "20"]
+    assert main(arguments) == 0
+    assert main(["md", "--resume", "--steps", "40"]) == 0
+    folder = tmp_path / "md"
+    assert json.loads((folder / "md.json").read_text())["frozen"] == ["1:3", "6", "31:32"]
+    frames = read(folder / "trajectory.lammpstrj", index=":")
+    assert len(frames) == 5
+    mobile = np.setdiff1d(np.arange(40), fixed)
+    for frame in frames:
+        moved = np.abs(frame.positions - frames[0].positions)
+        assert moved[fixed].max() == 0
+        assert frame is frames[0] or moved[mobile].max(axis=1).min() > 0
+        assert not frame.get_velocities()[fixed].any()
+    thermo = read_thermo(folder / "log.lammps")
+    speeds = frames[-1].get_velocities()[mobile]
+    masses = read(tmp_path / "fixed.extxyz").get_masses()[mobile]
+    temperature = (masses * (speeds**2).sum(axis=1)).sum() / (3 * len(mobile) * units.kB)
+    assert thermo["Temp"][-1] == pytest.approx(temperature, rel=1e-3)  # masses of ASE and LAMMPS
+
+
+def test_long_lists_of_fixed_atoms_take_several_lines(random_electrolyte):
+    atoms = Atoms(f"Na{500}", constraint=FixAtoms(range(0, 500, 2)))
+    settings = MDSettings(models=("nep.txt",), elements=("Na",), frozen=fixed_atoms(atoms))
+    commands = md_input(settings).replace(" &\n", " ").splitlines()
+    (group,) = (line.split() for line in commands if line.startswith("group frozen id"))
+    assert [int(i) for i in group[3:]] == list(range(1, 501, 2))
+    assert max(map(len, md_input(settings).splitlines())) < 140
+
+
+def test_a_move_mask_of_three_columns():
+    """As ASE reads it: a constraint for each atom, be it fixed, free, or neither."""
+    atoms = Atoms("Na3", positions=np.eye(3))
+    masks = [[True] * 3, [False] * 3, [True] * 3]
+    atoms.set_constraint([FixCartesian(i, mask) for i, mask in enumerate(masks)])
+    assert fixed_atoms(atoms) == ("1", "3")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "options", "message"),
+    [
+        (FixCartesian([3], [False, False, True]), [], "no other constraint, got FixCartesian"),
+        (FixBondLengths([(0, 1)]), [], "no other constraint, got FixBondLengths"),
+        (FixAtoms(range(40)), [], "wanted atoms that can move, got 40 that are all fixed"),
+        (
+            FixAtoms([0]),
+            ["--ensemble", "npt"],
+            "npt moves all atoms with the cell, got .* take nvt",
+        ),
+    ],
+)
+def test_constraints_that_cannot_be_kept(
+    constraint, options, message, structure, random_electrolyte, tmp_path, capsys
+):
+    atoms = random_electrolyte(40)
+    atoms.set_constraint(constraint)
+    write("other.traj", atoms)
+    assert main(["md", "other.traj", "nep.txt", *OPTIONS, *options]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "md").exists()
+
+
+def test_velocities_to_keep_must_be_there(structure, tmp_path, capsys):
+    assert main(["md", "start.extxyz", "nep.txt", "--keep-velocities", *OPTIONS]) == 2
+    assert "start.extxyz has no velocities" in capsys.readouterr().err
+    assert not (tmp_path / "md").exists()
+
+
+def test_a_slab_is_moved_off_the_open_faces(structure, random_electrolyte, tmp_path, capsys):
+    """Lowest atom in the face, as that of two electrodes of `qnep build`: the vacuum is shared, the shape is kept."""
+    atoms = random_electrolyte(40)
+    atoms.pbc = True, True, False
+    atoms.center(vacuum=2.0, axis=2)
+    middle = atoms.positions.copy()
+    atoms.positions[:, 2] -= 2.0
+    write("slab.extxyz", atoms)
+    options = ["--slab", "3", "--temperature", "1000", "--steps", "40"]
+    assert main(["md", "slab.extxyz", "nep.txt", *OPTIONS, *options]) == 0
+    assert "moved all atoms by +2.000 Å along z" in capsys.readouterr().out
+    first = read(tmp_path / "md" / "trajectory.lammpstrj", index=0)
+    np.testing.assert_allclose(first.positions, middle, atol=1e-6)  # 8 digits in both files
+
+
+def test_a_slab_with_vacuum_stays_where_it_is(random_electrolyte):
+    atoms = random_electrolyte(40)
+    atoms.center(vacuum=2.0, axis=2)
+    atoms.positions[:, 2] -= 0.9
+    same, shift = off_open_faces(atoms)
+    assert shift == 0
+    np.testing.assert_array_equal(same.positions, atoms.positions)
+
+
+def test_a_slab_without_vacuum_is_refused(structure, random_electrolyte, tmp_path, capsys):
+    atoms = random_electrolyte(40)
+    atoms.pbc = True, True, False
+    atoms.center(vacuum=0.4, axis=2)
+    write("slab.extxyz", atoms)
+    assert main(["md", "slab.extxyz", "nep.txt", "--slab", "3", *OPTIONS]) == 2
+    assert "wanted 2 Å of vacuum or more along z, got 0.8 Å" in capsys.readouterr().err
+    assert not (tmp_path / "md").exists()
 
 
 def test_input_of_a_resumed_run_reads_the_restart_file():
@@ -244,6 +518,23 @@ def test_keywords_of_the_pair_style():
     words = "pair_style qnep kspace pppm 1e-5 slab 3 charge -1 precision single\n"
     assert words in md_input(settings)
     assert "boundary p p f" in md_input(settings)
+
+
+def test_numbers_keep_their_digits():
+    settings = MDSettings(
+        models=("nep.txt",),
+        elements=("Na",),
+        ensemble="npt",
+        charge=0.123456789,
+        temperature=300.12345678,
+        pressure=1013.2501234,
+        timestep=0.1,
+    )
+    text = md_input(settings)
+    assert "charge 0.123456789\n" in text
+    assert "velocity all create 300.12345678 1 " in text
+    assert "timestep 0.0001 " in text
+    assert "temp 300.12345678 300.12345678 0.01 iso 1013.2501234 1013.2501234 0.1\n" in text
 
 
 def test_cut_trajectory_keeps_whole_older_frames(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from qnep.lammps.md_input import MDSettings, elements_in_order
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from qnep.model import Model
 
 OPTION_OF_SETTING = {
@@ -19,6 +22,9 @@ OPTION_OF_SETTING = {
     "keeps_velocities": "keep-velocities",
 }
 """Options of the command line that are not called as their setting is."""
+
+Preparation = Callable[[], tuple[MDSettings, "int | None"]]
+"""Writes the input of a run into a folder that is locked; returns the settings and the step to go on from."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -84,7 +90,10 @@ def _add_physics(parser: argparse.ArgumentParser) -> None:
         help="start with the velocities of the structure",
     )
     group.add_argument(
-        "--slab", type=float, metavar="FACTOR", help="not periodic in z, with slab correction"
+        "--slab",
+        type=float,
+        metavar="FACTOR",
+        help="not periodic in z, with slab correction; atoms at the faces are moved into the middle of the cell",
     )
     group.add_argument("--charge", type=float, help="total charge, e")
     group.add_argument(
@@ -120,9 +129,20 @@ def run(options: argparse.Namespace) -> int:
     """Prepare or resume the run, and run it with a progress line; returns the exit status."""
     from qnep.lammps import md_run
 
+    for name in ("ranks", "threads"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name}: wanted at least 1, got {getattr(options, name)}")
+    prepare = _resume(options) if options.resume else _begin(options)
+    with md_run.locked(options.folder) as lock:
+        return _prepare_and_run(prepare, options, lock)
+
+
+def _prepare_and_run(prepare: Preparation, options: argparse.Namespace, lock: int) -> int:
+    from qnep.lammps import md_run
+
     folder = options.folder
-    settings, step = _resume(options) if options.resume else (_prepare(options), None)
-    if step is not None and step >= settings.n_steps:
+    settings, step = prepare()
+    if step is not None and md_run.is_finished(folder, settings, step):
         print(f"{folder} is finished: {settings.n_steps} steps")
         return 0
     name = md_run.INPUT_FILE if step is None else md_run.RESUMED_INPUT_FILE
@@ -130,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"wrote {folder / name}")
         return 0
     try:
-        _run_with_progress(folder, name, options, settings.n_steps, step or 0)
+        _run_with_progress(name, options, settings.n_steps, step or 0, lock)
     except md_run.MDFailure as failure:
         print(f"qnep: error: {failure}", file=sys.stderr)
         return 1
@@ -138,7 +158,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _resume(options: argparse.Namespace) -> tuple[MDSettings, int | None]:
+def _resume(options: argparse.Namespace) -> Preparation:
+    """Check the options of a run that goes on."""
     from qnep.lammps.md_run import SETTINGS_FILE, prepare_resume, read_settings
 
     folder = options.folder
@@ -157,7 +178,7 @@ def _resume(options: argparse.Namespace) -> tuple[MDSettings, int | None]:
                 f"--{option}: a resumed run keeps its settings, wanted {getattr(stored, name)} as in "
                 f"{folder / SETTINGS_FILE}, got {value}"
             )
-    return prepare_resume(folder, n_steps)
+    return lambda: prepare_resume(folder, n_steps)
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -168,9 +189,10 @@ def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _prepare(options: argparse.Namespace) -> MDSettings:
+def _begin(options: argparse.Namespace) -> Preparation:
+    """Check the options of a new run, and its folder: where something is wrong nothing is written."""
     from qnep.io import read_frames
-    from qnep.lammps.md_run import prepare_folder
+    from qnep.lammps.md_run import check_folder, prepare_folder
     from qnep.model import Model
 
     if options.structure is None or not options.models:
@@ -183,10 +205,51 @@ def _prepare(options: argparse.Namespace) -> MDSettings:
     for path in options.models:
         _check_elements(elements, Model.read(path), path)
     settings = MDSettings(
-        models=tuple(options.models), elements=elements, **_given_settings(options)
+        models=tuple(options.models),
+        elements=elements,
+        frozen=_fixed_atoms(atoms, options.structure),
+        **_given_settings(options),
     )
-    prepare_folder(options.folder, atoms, settings)
-    return settings
+    _check_cell(atoms, settings, options.structure)
+    _check_velocities(atoms, settings, options.structure)
+    if settings.is_slab:
+        atoms = _off_open_faces(atoms, options.structure)
+    check_folder(options.folder, settings)
+
+    def prepare() -> tuple[MDSettings, None]:
+        prepare_folder(options.folder, atoms, settings)
+        return settings, None
+
+    return prepare
+
+
+def _fixed_atoms(atoms: Atoms, path: str) -> tuple[str, ...]:
+    from qnep.lammps.md_structure import fixed_atoms
+
+    try:
+        return fixed_atoms(atoms)
+    except ValueError as failure:
+        raise ValueError(f"{path}: {failure}") from failure
+
+
+def _off_open_faces(atoms: Atoms, path: str) -> Atoms:
+    from qnep.lammps.md_structure import off_open_faces
+
+    try:
+        atoms, shift = off_open_faces(atoms)
+    except ValueError as failure:
+        raise ValueError(f"{path}: {failure}") from failure
+    if shift:
+        print(f"moved all atoms by {shift:+.3f} Å along z, away from the open faces of the cell")
+    return atoms
+
+
+def _check_velocities(atoms: Atoms, settings: MDSettings, path: str) -> None:
+    if settings.keeps_velocities and not atoms.get_momenta().any():
+        raise ValueError(
+            f"--keep-velocities: {path} has no velocities (momenta, as ASE writes them): leave the option out to draw "
+            "them at --temperature, or take a structure that has them"
+        )
 
 
 def _check_elements(elements: tuple[str, ...], model: Model, path: str) -> None:
@@ -197,8 +260,35 @@ def _check_elements(elements: tuple[str, ...], model: Model, path: str) -> None:
         )
 
 
+def _check_cell(atoms: Atoms, settings: MDSettings, path: str) -> None:
+    """Refuse a structure that would run with other periodic directions than it has."""
+    pbc = tuple(map(bool, atoms.pbc))
+    wanted = (True, True, not settings.is_slab)
+    # Rounding of a flat cell is not a volume.
+    has_volume = abs(atoms.cell.volume) > 1e-6 * max(atoms.cell.lengths()) ** 3
+    if pbc == wanted and has_volume:
+        return
+    remedy = "give it one and set its pbc in the file"
+    if pbc == (True, True, False) and has_volume:
+        remedy = "run it with --slab, or set pbc in the file where it is periodic"
+    elif settings.is_slab and pbc == (True, True, True):
+        remedy = "set pbc in the file where it is not periodic in z, or leave out --slab"
+    elif has_volume:
+        remedy = "set pbc in the file, after adding vacuum where it is not periodic"
+    raise ValueError(
+        f"{path}: wanted a cell that has a volume and is periodic in {'x and y' if settings.is_slab else 'x, y and z'}"
+        f"{', and not in z (--slab)' if settings.is_slab else ''}, got pbc {_letters(pbc)} and a volume of "
+        f"{atoms.cell.volume:g} Å³: {remedy}"
+    )
+
+
+def _letters(pbc: tuple[bool, ...]) -> str:
+    """As in an extended XYZ file."""
+    return " ".join("FT"[is_periodic] for is_periodic in pbc)
+
+
 def _run_with_progress(
-    folder: Path, name: str, options: argparse.Namespace, n_steps: int, first: int
+    name: str, options: argparse.Namespace, n_steps: int, first: int, lock: int
 ) -> None:
     from tqdm import tqdm
 
@@ -206,5 +296,10 @@ def _run_with_progress(
 
     with tqdm(total=n_steps, initial=first, unit="step", desc="md") as bar:
         run_lammps(
-            folder, name, options.ranks, options.threads, lambda step: bar.update(step - bar.n)
+            options.folder,
+            name,
+            options.ranks,
+            options.threads,
+            lambda step: bar.update(step - bar.n),
+            lock,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ FINAL_FILE = "final.data"
 DEVIATION_FILE = "deviation.txt"
 RESTART_PREFIX = "restart."
 PICOSECONDS_PER_FEMTOSECOND = 1e-3
+KSPACE_METHODS = {"pppm": 2, "ewald": 2, "direct": 1}
+"""Of pair_style qnep, with the number of words: a method, and the accuracy of those that have one."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class MDSettings:
     """What a run does; times in fs, temperatures in K, pressure in bar, total charge in e.
 
     ``slab``, ``charge``, ``kspace`` and ``precision`` are keywords of ``pair_style qnep``; without ``slab`` the cell is
-    periodic in z.
+    periodic in z. ``frozen`` holds the ids of fixed atoms, as the ranges of `fixed_atoms`.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class MDSettings:
     charge: float = 0.0
     kspace: str = "pppm 1e-5"
     precision: str = "double"
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ensemble not in ("nve", "nvt", "npt"):
@@ -55,6 +59,11 @@ class MDSettings:
             raise ValueError(
                 "ensemble npt needs a system that is periodic in z, got one that is not"
             )
+        if self.frozen and self.ensemble == "npt":
+            raise ValueError(
+                "ensemble npt moves all atoms with the cell, got a structure with fixed ones: take nvt, or release them"
+            )
+        _check_kspace(self.kspace)
         for name in (
             "timestep",
             "n_steps",
@@ -82,6 +91,24 @@ class MDSettings:
         return self.ensemble != "nve" and self.final_temperature not in (None, self.temperature)
 
 
+def _check_kspace(kspace: str) -> None:
+    """Look at method and accuracy; further words are other keywords of the pair style, which LAMMPS looks at."""
+    words = kspace.split()
+    n_words = KSPACE_METHODS.get(words[0] if words else "")
+    if n_words is None or len(words) < n_words or (n_words == 2 and not _is_accuracy(words[1])):
+        raise ValueError(
+            "kspace must be pppm ACCURACY, ewald ACCURACY or direct, with an accuracy between 1e-12 and 0.1 as in "
+            f"'pppm 1e-5', got {kspace!r}"
+        )
+
+
+def _is_accuracy(word: str) -> bool:
+    try:
+        return 1e-12 <= float(word) <= 0.1  # as the pair style
+    except ValueError:
+        return False
+
+
 def md_input(settings: MDSettings, restart_step: int | None = None) -> str:
     """Return the text of a LAMMPS input.
 
@@ -97,7 +124,8 @@ def md_input(settings: MDSettings, restart_step: int | None = None) -> str:
         _dynamics(settings, has_velocities=restart_step is not None or settings.keeps_velocities),
         _output(settings, is_resumed=restart_step is not None),
         # `start 0`: else a ramp would begin again with every resumed run
-        f"run {settings.n_steps} upto start 0\nwrite_data {FINAL_FILE}\n",
+        f"run {settings.n_steps} upto start 0\n"
+        f"write_restart {RESTART_PREFIX}{settings.n_steps}\nwrite_data {FINAL_FILE}\n",
     ]
     return "\n".join(sections)
 
@@ -106,7 +134,8 @@ def _header(settings: MDSettings, restart_step: int | None) -> str:
     time_ps = settings.n_steps * settings.timestep * PICOSECONDS_PER_FEMTOSECOND
     origin = "" if restart_step is None else f", resumed from step {restart_step}"
     return (
-        f"# {settings.ensemble.upper()} run of {time_ps:g} ps{origin}. Written by `qnep md`; run it by hand with\n"
+        f"# {settings.ensemble.upper()} run of {_number(time_ps)} ps{origin}. Written by `qnep md`; "
+        "run it by hand with\n"
         "#   mpirun -n 4 lmp -in THIS_FILE\n"
     )
 
@@ -137,12 +166,17 @@ def _potential(settings: MDSettings, is_resumed: bool) -> str:
     )
 
 
+def _number(value: float) -> str:
+    """All digits that people write, and none of the rounding of a product: 3, 0.123456789."""
+    return f"{value:.15g}"
+
+
 def _pair_keywords(settings: MDSettings) -> str:
     words = [f"kspace {settings.kspace}"]
     if settings.slab is not None:
-        words.append(f"slab {settings.slab:g}")
+        words.append(f"slab {_number(settings.slab)}")
     if settings.charge:
-        words.append(f"charge {settings.charge:g}")
+        words.append(f"charge {_number(settings.charge)}")
     if settings.precision != "double":
         words.append(f"precision {settings.precision}")
     return " ".join(words)
@@ -150,22 +184,49 @@ def _pair_keywords(settings: MDSettings) -> str:
 
 def _dynamics(settings: MDSettings, has_velocities: bool) -> str:
     timestep = settings.timestep * PICOSECONDS_PER_FEMTOSECOND
-    lines = [f"timestep {timestep:g}      # ps"]
+    lines = [f"timestep {_number(timestep)}      # ps"]
+    mobile = "all"
+    velocities = "mom yes rot no dist gaussian"
+    if settings.frozen:
+        mobile = "mobile"
+        # The fixed atoms take up momentum: that of the others is free.
+        velocities = "mom no rot no dist gaussian temp mobile_temperature"
+        lines.append(_fixed_atoms(settings.frozen))
     if not has_velocities and settings.temperature > 0:
         lines.append(
-            f"velocity all create {settings.temperature:g} {settings.seed} mom yes rot no dist gaussian"
+            f"velocity {mobile} create {_number(settings.temperature)} {settings.seed} {velocities}"
         )
     last = (
         settings.temperature if settings.final_temperature is None else settings.final_temperature
     )
-    fix = f"fix dynamics all {settings.ensemble}"
+    fix = f"fix dynamics {mobile} {settings.ensemble}"
     if settings.ensemble != "nve":
-        fix += f" temp {settings.temperature:g} {last:g} {DAMPING_TIMESTEPS['temperature'] * timestep:g}"
+        damping = DAMPING_TIMESTEPS["temperature"] * timestep
+        fix += f" temp {_number(settings.temperature)} {_number(last)} {_number(damping)}"
     if settings.ensemble == "npt":
         coupling = "aniso" if settings.is_anisotropic else "iso"
         damping = DAMPING_TIMESTEPS["pressure"] * timestep
-        fix += f" {coupling} {settings.pressure:g} {settings.pressure:g} {damping:g}"
-    return "\n".join([*lines, fix, ""])
+        pressure = _number(settings.pressure)
+        fix += f" {coupling} {pressure} {pressure} {_number(damping)}"
+    lines.append(fix)
+    if settings.frozen and settings.ensemble != "nve":
+        lines.append("fix_modify dynamics temp mobile_temperature")
+    return "\n".join([*lines, ""])
+
+
+def _fixed_atoms(ids: Sequence[str]) -> str:
+    """Commands for atoms that stay in place, with a temperature that leaves them out."""
+    lines = textwrap.wrap(f"group frozen id {' '.join(ids)}", 90, subsequent_indent="    ")
+    return "\n".join(
+        [
+            " &\n".join(lines),
+            "group mobile subtract all frozen",
+            "velocity frozen set 0 0 0",
+            "fix frozen_forces frozen setforce 0 0 0",
+            "compute mobile_temperature mobile temp",
+            "compute_modify mobile_temperature extra/dof 0   # no total momentum is conserved",
+        ]
+    )
 
 
 def _output(settings: MDSettings, is_resumed: bool) -> str:
@@ -176,7 +237,7 @@ def _output(settings: MDSettings, is_resumed: bool) -> str:
         modify += " append yes"
     return (
         "thermo_style custom step time temp pe ke etotal press vol cpu\n"
-        "thermo_modify flush yes\n"
+        f"thermo_modify flush yes{' temp mobile_temperature' if settings.frozen else ''}\n"
         f"thermo {settings.thermo_interval}\n"
         f"dump trajectory all custom {settings.trajectory_interval} {TRAJECTORY_FILE} "
         "id type element xu yu zu vx vy vz fx fy fz q\n"

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ase import Atoms
 from ase.io.lammpsdata import write_lammps_data
 
-from qnep.files import write_atomically
+from qnep.files import take_lock, write_atomically
 from qnep.lammps.md_input import (
     DATA_FILE,
     DEVIATION_FILE,
+    FINAL_FILE,
     RESTART_PREFIX,
     TRAJECTORY_FILE,
     MDSettings,
@@ -31,7 +32,9 @@ logger = logging.getLogger(__name__)
 SETTINGS_FILE = "md.json"
 INPUT_FILE = "in.md"
 LOG_FILE = "log.lammps"
+SCREEN_FILE = "screen.txt"
 RESUMED_INPUT_FILE = "in.md.resumed"
+LOCK_FILE = "run.lock"
 RESTART_MARK_LENGTH = 16  # bytes; LAMMPS begins and ends a restart file with the same mark
 POLL_SECONDS = 0.2
 
@@ -40,22 +43,86 @@ class MDFailure(RuntimeError):
     """LAMMPS stopped with an error; the text holds what it said."""
 
 
-def prepare_folder(folder: Path, atoms: Atoms, settings: MDSettings) -> None:
-    """Write structure, input and settings of a new run.
-
-    Models are copied into the folder, so that it can be moved to another machine as a whole.
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Hold the lock of a folder, which is made where it is absent, and give its descriptor.
 
     Raises
     ------
-    FileExistsError : the folder holds a run already.
+    BlockingIOError : another process works in the folder.
     """
-    if (folder / SETTINGS_FILE).exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = take_lock(folder / LOCK_FILE)
+    if lock is None:
+        raise BlockingIOError(
+            f"another process works in {folder} (a `qnep md`, or a LAMMPS that outlived one): "
+            "wait for its end or stop it"
+        )
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def check_folder(folder: Path, settings: MDSettings) -> None:
+    """Look whether a new run can be written into a folder, and write nothing.
+
+    Raises
+    ------
+    FileExistsError : the folder holds a run already, or a file that this one would replace. A run that failed before
+        its first step, or a model that is in its place already, is no obstacle.
+    """
+    is_ours = (folder / SETTINGS_FILE).exists()
+    if is_ours and not _failed_at_once(folder):
         raise FileExistsError(
             f"{folder} holds a run already: resume it (--resume) or choose another folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for source, name in zip(settings.models, local_models(settings).models):
-        shutil.copyfile(source, folder / name)
+    written = (DATA_FILE, INPUT_FILE, TRAJECTORY_FILE, FINAL_FILE, DEVIATION_FILE)
+    obstacles = [folder / name for name in written if not is_ours and (folder / name).exists()]
+    obstacles += folder.glob(f"{RESTART_PREFIX}*")
+    for name, content in _contents(settings).items():
+        path = folder / name
+        if path.exists() and path.read_bytes() != content:
+            obstacles.append(path)
+    if obstacles:
+        raise FileExistsError(
+            f"{', '.join(map(str, obstacles))}: the run would replace what is there, choose another --folder or move it"
+        )
+
+
+def _failed_at_once(folder: Path) -> bool:
+    """Whether LAMMPS was started in the folder of a run and left neither a frame nor a restart file."""
+    trajectory = folder / TRAJECTORY_FILE
+    has_frames = trajectory.exists() and trajectory.stat().st_size > 0
+    has_restarts = any(folder.glob(f"{RESTART_PREFIX}*"))
+    was_started = (folder / LOG_FILE).exists() or (folder / SCREEN_FILE).exists()
+    return was_started and not has_frames and not has_restarts
+
+
+def _contents(settings: MDSettings) -> dict[str, bytes]:
+    """The models, by the names that they have inside the folder."""
+    return {
+        name: Path(source).read_bytes()
+        for source, name in zip(settings.models, local_models(settings).models)
+    }
+
+
+def prepare_folder(folder: Path, atoms: Atoms, settings: MDSettings) -> None:
+    """Write structure, input and settings of a new run into a folder whose lock is held.
+
+    Models are copied into the folder, so that it can be moved to another machine as a whole. The input of a run that
+    failed is kept under another name, since people may have changed it.
+
+    Raises
+    ------
+    FileExistsError : see `check_folder`.
+    """
+    check_folder(folder, settings)
+    if (folder / INPUT_FILE).exists():
+        (folder / INPUT_FILE).rename(_unused(folder, INPUT_FILE))
+    for name, content in _contents(settings).items():
+        if not (folder / name).exists():
+            (folder / name).write_bytes(content)
     settings = local_models(settings)
     write_lammps_data(
         folder / DATA_FILE,
@@ -96,10 +163,10 @@ def read_settings(folder: Path) -> MDSettings:
         raise FileNotFoundError(f"{path}: no run to resume in this folder")
     try:
         values = json.loads(path.read_text())
-        return MDSettings(
-            **{**values, "models": tuple(values["models"]), "elements": tuple(values["elements"])}
-        )
-    except (TypeError, KeyError, ValueError) as failure:
+        # JSON knows no tuples.
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return MDSettings(**{**values, **lists})
+    except (TypeError, AttributeError, ValueError) as failure:
         raise ValueError(
             f"{path}: wanted the settings of a run of this qnep: {failure}"
         ) from failure
@@ -132,7 +199,8 @@ def prepare_resume(folder: Path, n_steps: int | None = None) -> tuple[MDSettings
 
     Returns
     -------
-    The settings, and the step to go on from: None if there is no restart file and the run starts anew.
+    The settings, and the step to go on from, which may be the last one (`is_finished`); None if there is no restart
+    file and the run starts anew.
 
     Raises
     ------
@@ -146,12 +214,18 @@ def prepare_resume(folder: Path, n_steps: int | None = None) -> tuple[MDSettings
     if not steps:
         return settings, None
     step = steps[-1]
-    if step >= settings.n_steps:
+    if is_finished(folder, settings, step):
         return settings, step
+    (folder / FINAL_FILE).unlink(missing_ok=True)  # of a run that was shorter
     cut_trajectory(folder / TRAJECTORY_FILE, step)
     cut_table(folder / DEVIATION_FILE, step)
     (folder / RESUMED_INPUT_FILE).write_text(md_input(settings, restart_step=step))
     return settings, step
+
+
+def is_finished(folder: Path, settings: MDSettings, step: int) -> bool:
+    """Whether a run whose last restart file is of this step has nothing left to do, the final structure included."""
+    return step >= settings.n_steps and (folder / FINAL_FILE).exists()
 
 
 def _extend(folder: Path, settings: MDSettings, n_steps: int) -> MDSettings:
@@ -212,9 +286,18 @@ def _truncate(path: Path, size: int) -> None:
 
 
 def run_lammps(
-    folder: Path, input_file: str, n_ranks: int, n_threads: int, on_step: Callable[[int], None]
+    folder: Path,
+    input_file: str,
+    n_ranks: int,
+    n_threads: int,
+    on_step: Callable[[int], None],
+    lock: int,
 ) -> None:
     """Run LAMMPS in a folder and report the steps that its log shows.
+
+    Parameters
+    ----------
+    lock : descriptor of the folder's lock, which LAMMPS holds too: it may outlive this process.
 
     Raises
     ------
@@ -227,9 +310,14 @@ def run_lammps(
     log = folder / LOG_FILE
     if log.exists():
         log.rename(_unused(folder, LOG_FILE))
-    with (folder / "screen.txt").open("w") as screen:
+    with (folder / SCREEN_FILE).open("w") as screen:
         process = subprocess.Popen(
-            program, cwd=folder, env=environment, stdout=screen, stderr=subprocess.STDOUT
+            program,
+            cwd=folder,
+            env=environment,
+            stdout=screen,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock],
         )
         try:
             _follow(process, log, on_step)
@@ -291,6 +379,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(folder: Path, status: int) -> str:
-    screen = (folder / "screen.txt").read_text(errors="replace").splitlines()
+    screen = (folder / SCREEN_FILE).read_text(errors="replace").splitlines()
     errors = [line for line in screen if line.startswith("ERROR")] or screen[-5:]
     return f"LAMMPS failed with status {status} in {folder}: {' '.join(errors)}"
