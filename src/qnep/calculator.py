@@ -327,7 +327,7 @@ class _ModelCalculator(Calculator):
             # What the base class does, without a look at the disk: there are no files.
             if atoms is not None:
                 if self.check_state(atoms):
-                    self.results = {}
+                    self.results = dict[str, Any]()
                 self.atoms = self._copy(atoms)
             if self.atoms is None:
                 raise ValueError("there are no atoms to evaluate")
