@@ -135,6 +135,12 @@ void PairQNEPKokkos<DeviceType>::init_style() {
         error->all(FLERR, "pair_style qnep/kk with a device that has its own memory: wanted the mesh on the device, "
                           "kspace ewald or kspace direct in a triclinic box, got kspace pppm on the host");
     }
+    const bool has_mesh = settings_.kspace == KSpaceMethod::pppm && has_charges();
+    if (has_mesh && !has_mesh_on_host && comm->style == Comm::TILED && comm->nprocs > 1) {
+        // LAMMPS takes them, and its mesh on the device then gives forces that are off by 0.1 eV/Å.
+        error->all(FLERR, "pair_style qnep/kk: wanted comm_style brick for a mesh on the device, got comm_style tiled: "
+                          "take kspace_on host or kspace direct with it");
+    }
     NeighRequest *request = neighbor->find_request(this);
     constexpr bool is_device = std::is_same_v<DeviceType, LMPDeviceType>;
     request->set_kokkos_device(is_device);

@@ -132,20 +132,28 @@ def test_atoms_without_a_model_that_take_the_places_of_others(n_ranks, run, tmp_
 
 
 @pytest.mark.mpi
-def test_mesh_of_tiles(run, tmp_path):
-    """Parts of the box of recursive bisection, which move; the mesh follows them."""
+@pytest.mark.parametrize(
+    "place", ["kspace pppm 1e-4 kspace_on host", "kspace direct", "kspace pppm 1e-4"]
+)
+def test_tiles(place, run, tmp_path):
+    """Parts of the box of recursive bisection, which move; the mesh on the device does not take them."""
     write_system(tmp_path, 60, (11.0, 11.0, 12.0), 0.0, charge_mode=2, **SOFT)
-    script = (
-        start("qnep kspace pppm 1e-4").replace("read_data", "comm_style tiled\nread_data")
-        + "velocity all create 3000 3 mom yes loop geom\nfix 1 all nve\nfix 2 all balance 5 1.0 rcb\nrun 20\n"
+    bricks = (
+        start(f"qnep {place}")
+        + "velocity all create 3000 3 mom yes loop geom\nfix 1 all nve\n{balance}\nrun 20\n"
         + TABLE
     )
-    tables = []
-    for kokkos in (False, True):
-        done = run(script, kokkos, n_ranks=2)
-        assert done.status == 0, done.screen
-        tables.append(done.table())
-    np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
+    tiles = bricks.replace("read_data", "comm_style tiled\nread_data")
+    done = [
+        run(script.replace("{balance}", balance), True, n_ranks=2)
+        for script, balance in ((bricks, ""), (tiles, "fix 2 all balance 5 1.0 rcb"))
+    ]
+    assert done[0].status == 0, done[0].screen
+    if place == "kspace pppm 1e-4":
+        assert "wanted comm_style brick for a mesh on the device" in done[1].screen
+    else:
+        assert done[1].status == 0, done[1].screen
+        np.testing.assert_allclose(done[1].table(), done[0].table(), rtol=0, atol=1e-8)
 
 
 COMES_AND_GOES = """
