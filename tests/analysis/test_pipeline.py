@@ -289,7 +289,7 @@ def test_formats_are_checked_before_anything_is_read(reactive, tmp_path, capsys,
 def test_axes_by_letter_and_by_number():
     import argparse
 
-    from qnep.analysis.axis_option import parse_axis
+    from qnep.axis_option import parse_axis
 
     assert [parse_axis(text) for text in ("x", "Y", "z", "0", "1", "2")] == [0, 1, 2, 0, 1, 2]
     for text in ("w", "3", "", "xy"):

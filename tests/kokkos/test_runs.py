@@ -41,6 +41,16 @@ def start(style: str = "qnep kspace direct", coefficients: str = f"nep.txt {ELEM
     return START.format(style=style, coefficients=coefficients)
 
 
+def on_host_and_device(run, script, n_ranks=1):
+    """Tables of atoms after a script with the host style, and with the one on the device."""
+    tables = []
+    for kokkos in (False, True):
+        done = run(script, kokkos, n_ranks)
+        assert done.status == 0, done.screen
+        tables.append(done.table())
+    return tables
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize("n_ranks", [1, 2])
 @pytest.mark.parametrize("style", ["qnep kspace direct", "qnep kspace pppm 1e-5"])
@@ -69,11 +79,7 @@ def test_changing_box_and_minimizer(run, tmp_path):
         + "fix 1 all nve\nrun 2\nchange_box all x scale 1.05 remap\nrun 2\nminimize 0 1e-2 5 10\n"
         + TABLE
     )
-    tables = []
-    for kokkos in (False, True):
-        done = run(script, kokkos)
-        assert done.status == 0, done.screen
-        tables.append(done.table())
+    tables = on_host_and_device(run, script)
     np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-6)
 
 
@@ -121,11 +127,7 @@ def test_atoms_without_a_model_that_take_the_places_of_others(n_ranks, run, tmp_
         + "pair_coeff 2 3 lj/cut 0.001 1.5\n"
         + HYBRID_RUN
     )
-    tables = []
-    for kokkos in (False, True):
-        done = run(script, kokkos, n_ranks)
-        assert done.status == 0, done.screen
-        tables.append(done.table())
+    tables = on_host_and_device(run, script, n_ranks)
     sodium, carbon = (np.abs(tables[0][first::3, 4]) for first in (0, 1))
     assert carbon.max() < sodium.min()
     np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
@@ -168,11 +170,9 @@ run 6
 def test_mesh_where_atoms_go(run, tmp_path):
     """LAMMPS sums the charges anew when their number has changed, those that were lent to it."""
     write_system(tmp_path, 60, (11.0, 11.0, 12.0), 0.0, charge_mode=2, **SOFT)
-    tables = []
-    for kokkos in (False, True):
-        done = run(start("qnep kspace pppm 1e-5 charge 0.5") + COMES_AND_GOES + TABLE, kokkos)
-        assert done.status == 0, done.screen
-        tables.append(done.table())
+    tables = on_host_and_device(
+        run, start("qnep kspace pppm 1e-5 charge 0.5") + COMES_AND_GOES + TABLE
+    )
     assert len(tables[0]) < 60
     np.testing.assert_allclose(tables[1], tables[0], rtol=0, atol=1e-8)
 

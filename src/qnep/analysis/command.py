@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qnep.analysis.axis_option import parse_axis
 from qnep.analysis.bond_cutoffs import parse_bond_option
 from qnep.analysis.figures import check_formats, write_figures
 from qnep.analysis.findings import Findings
@@ -25,6 +24,7 @@ from qnep.analysis.pipeline import (
 )
 from qnep.analysis.reactions import reaction_network
 from qnep.analysis.trajectory import open_trajectory
+from qnep.axis_option import parse_axis
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qnep.analysis.axis_option import parse_axis
+from qnep.axis_option import parse_axis
 from qnep.deposit.deposition import FIGURE, REGIONS_PICTURE, TABLE, Deposition
 from qnep.deposit.engine import ForceField, LammpsProgram
 from qnep.deposit.interval import BIASES, VARIABLES, Protocol

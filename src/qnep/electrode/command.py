@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from qnep.analysis.axis_option import AXES, parse_axis
+from qnep.axis_option import AXES, parse_axis
 from qnep.calculator import QNEP
 from qnep.electrode.constant_potential import ConstantPotential
 from qnep.electrode.cycling import (
