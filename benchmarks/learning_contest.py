@@ -90,10 +90,10 @@ POLICIES: dict[str, dict[str, Any]] = {
         "members": 2,
     },
     "haml": {
-        "tolerated_error": 1.5,
+        "tolerated_error": 1.2,
         "gates": "threshold = [1.3, 1.1, 10.0]",
-        "options": "window = 10\nkeep_every = 2",
-        "members": 1,
+        "options": "window = 6\nkeep_every = 2",
+        "members": 2,
     },
     "interface-reactor": {
         "tolerated_error": 2.0,

@@ -240,7 +240,7 @@ def test_contradictions_to_the_model_to_start_from_are_named(tmp_path, model_fil
 
 
 def test_repulsion_that_was_made_from_data_is_that_of_the_file(tmp_path):
-    """The settings of the first stage may be repeated, as in models/na-sei-5/train_2.toml."""
+    """The settings of the first stage may be repeated, as in models/na-sei-6/train_2.toml."""
     model = ModelSettings(("H",), zbl_pairs=(0.5, 1.0, *[1.0] * 8))
     write(tmp_path, "nep.txt", model.make_model().format())
     text = H + "zbl = 2.5\nzbl_from_data = true\n[training]\nfine_tune = 'nep.txt'\n"

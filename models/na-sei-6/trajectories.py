@@ -1,7 +1,7 @@
-"""Frames of dynamics of this model in what it is made for, to be labelled: `trajectories_*.extxyz.gz` of data/na_sei.
+"""Frames of dynamics in what the model is made for, to be labelled: `trajectories_*.extxyz.gz` of data/na_sei.
 
-    python trajectories.py 1000 1,4,10 test.extxyz      # held out
-    python trajectories.py 2000 2,7 train.extxyz        # other seeds, to be fitted
+    python trajectories.py stage_2.txt 1000 1,4,10 test.extxyz      # held out
+    python trajectories.py stage_2.txt 2000 2,7 train.extxyz        # other seeds, to be fitted
     qnep label test.extxyz --backend gpaw --pool labels.db
 
 Sodium with one molecule of solvent and one NaPF6 between its two faces, electrolyte, and crystals, at 350 and 450 K.
@@ -66,11 +66,13 @@ def build(kind: str, seed: int) -> Atoms:
             return bulk("NaF", "rocksalt", a=4.7, cubic=True) * (2, 1, 1)
 
 
-def frames(kind: str, temperature: int, seed: int, times_ps: list[float]) -> list[Atoms]:
+def frames(
+    model: Path, kind: str, temperature: int, seed: int, times_ps: list[float]
+) -> list[Atoms]:
     """Run dynamics and return what is there at some times."""
     made = build(kind, seed)
     atoms = Atoms(made.numbers, made.positions, cell=made.cell, pbc=True)
-    atoms.calc = QNEP(Path(__file__).with_name("nep.txt"))
+    atoms.calc = QNEP(model)
     FIRE(atoms, logfile=None).run(fmax=0.5, steps=100)
     random = np.random.default_rng(seed)
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=random)
@@ -88,7 +90,7 @@ def frames(kind: str, temperature: int, seed: int, times_ps: list[float]) -> lis
         frame.wrap()
         frame.info = {
             "config_type": f"traj_{kind}",
-            "source": f"na-sei-5, NVT {temperature} K, {time_ps:g} ps",
+            "source": f"{model.resolve().parent.name}/{model.name}, NVT {temperature} K, {time_ps:g} ps",
             "time_ps": time_ps,
             "kpts": GRIDS[kind],
         }
@@ -99,6 +101,7 @@ def frames(kind: str, temperature: int, seed: int, times_ps: list[float]) -> lis
 def main() -> None:
     """Write the frames of all kinds and temperatures, the early ones first."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
     parser.add_argument("seed", type=int)
     parser.add_argument("times_ps", type=lambda text: [float(word) for word in text.split(",")])
     parser.add_argument("output", type=Path)
@@ -107,7 +110,7 @@ def main() -> None:
     for number, kind in enumerate(GRIDS):
         for temperature in TEMPERATURES:
             seed = options.seed + 10 * number + temperature
-            for frame in frames(kind, temperature, seed, options.times_ps):
+            for frame in frames(options.model, kind, temperature, seed, options.times_ps):
                 frame.info["trajectory"] = f"traj_{kind}_{temperature}_{options.seed}"
                 found.append(frame)
     write(options.output, sorted(found, key=lambda frame: frame.info["time_ps"]))
