@@ -46,7 +46,7 @@ from qnep.report.page import RunFacts
 from qnep.report.run_folder import RunFolder
 from qnep.report.thermo_log import read_thermo
 
-MODEL = Path(__file__).resolve().parents[1] / "models" / "na-sei-5" / "nep.txt"
+MODEL = Path(__file__).resolve().parents[1] / "models" / "na-sei-6" / "nep.txt"
 TEMPERATURE = 450.0  # K
 TIMESTEP_FS = 0.5
 ARRIVAL_HEIGHT = (
@@ -57,8 +57,8 @@ RELAXED_FORCE, RELAXATION_STEPS = 0.1, 200  # eV/Å
 ELEMENTS = ("C", "F", "H", "Na", "O", "P")
 
 NOT_YET_PHYSICAL = (
-    "This is a demonstration: every part that runs is real, the chemistry is a first draft. The model na-sei-5 "
-    "was fitted to 422 small DFT frames and 3,327 of a universal potential. PF₆⁻ loses all its fluorine at the "
+    "This is a demonstration: every part that runs is real, the chemistry is a first draft. The model na-sei-6 "
+    "was fitted to 436 small DFT frames and 3,327 of a universal potential. PF₆⁻ loses all its fluorine at the "
     "metal; EC opens and leaves carbonate and ethylene, mostly after longer than this run. Both are known reactions, "
     "but no rate or share of products has been validated.",
     "At 450 K sodium is above its melting point (371 K). Its atoms count as Na⁺ once fewer than three of their "
