@@ -61,11 +61,15 @@ def treacherous(period: int = 20, marks: str | None = None) -> Treacherous:
 
 
 class Tiring(LennardJones):
-    """Lennard-Jones that notes in a file when it is made, and fails in its calculation number `n_good` + 1."""
+    """Lennard-Jones that notes in a file when it is made, and fails in its calculation number `n_good` + 1.
 
-    def __init__(self, made: str, n_good: int) -> None:
+    `push` is a net force along x, eV/Å.
+    """
+
+    def __init__(self, made: str, n_good: int, push: float) -> None:
         super().__init__(epsilon=0.01, sigma=2.5, rc=4.0)
         self.n_left = n_good
+        self.push = push
         with Path(made).open("a") as file:
             file.write("made\n")
 
@@ -74,11 +78,12 @@ class Tiring(LennardJones):
         if self.n_left < 0:
             raise RuntimeError("SCF did not converge")
         super().calculate(atoms, *arguments)
+        self.results["forces"][0, 0] += self.push
 
 
-def tiring(made: str, n_good: int = 1000) -> Tiring:
+def tiring(made: str, n_good: int = 1000, push: float = 0.0) -> Tiring:
     """Return a calculator that fails when it has been used too often."""
-    return Tiring(made, n_good)
+    return Tiring(made, n_good, push)
 
 
 class Sleeping(LennardJones):

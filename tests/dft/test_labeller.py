@@ -149,6 +149,15 @@ def test_the_log_of_the_code_is_kept(tmp_path, numbered_pairs):
     assert "density did not settle after 100 steps" in failure.log
 
 
+@pytest.mark.parametrize("time_limit_s", [1e7, float("inf")])
+def test_a_time_limit_may_be_longer_than_the_system_can_wait(
+    tmp_path, numbered_pairs, time_limit_s
+):
+    """The system counts milliseconds in 32 bits, 25 days."""
+    labeller = Labeller(Pool(tmp_path / "pool.db"), RELIABLE, time_limit_s=time_limit_s)
+    assert labeller.run(numbered_pairs(1)).n_labelled == 1
+
+
 def test_large_forces_are_rejected(tmp_path, numbered_pairs):
     pool = Pool(tmp_path / "pool.db")
     summary = Labeller(pool, RELIABLE, limits=Limits(force=1e-3)).run(numbered_pairs(1))
@@ -158,13 +167,15 @@ def test_large_forces_are_rejected(tmp_path, numbered_pairs):
 
 @pytest.mark.parametrize(
     ("limits", "n_retries", "n_made"),
-    [(Limits(force=1e-3), 0, 1), (Limits(net_force=-1.0), 2, 3)],
+    [(Limits(force=1e-3), 0, 1), (Limits(net_force=0.1), 2, 3)],
     ids=["largest force", "net force"],
 )
 def test_large_forces_are_not_tried_again(tmp_path, numbered_pairs, limits, n_retries, n_made):
     """No way to converge makes atoms inside each other acceptable; a net force may be the SCF's."""
     made = tmp_path / "made"
-    settings = backend_settings(TIRING, options={"made": str(made), "n_good": 9}, retries=({}, {}))
+    settings = backend_settings(
+        TIRING, options={"made": str(made), "n_good": 9, "push": 0.2}, retries=({}, {})
+    )
     pool = Pool(tmp_path / "pool.db")
     summary = Labeller(pool, TIRING, settings, limits=limits).run(numbered_pairs(1))
     assert (summary.n_failed, summary.n_retries) == (1, n_retries)
@@ -277,7 +288,14 @@ def test_net_force_is_removed_and_kept(tmp_path, numbered_pairs):
 
 @pytest.mark.parametrize(
     ("keywords", "text"),
-    [({"n_jobs": 0}, "at least one label at a time"), ({"time_limit_s": -1}, "must be positive")],
+    [
+        ({"n_jobs": 0}, "n_jobs must be a whole number from 1, got 0"),
+        ({"n_threads": 0}, "n_threads must be a whole number from 1, got 0"),
+        ({"n_threads": -3}, "n_threads must be a whole number from 1, got -3"),
+        ({"n_threads": 1.5}, "n_threads must be a whole number from 1, got 1.5"),
+        ({"time_limit_s": -1}, "must be positive"),
+        ({"time_limit_s": float("nan")}, "must be positive"),
+    ],
 )
 def test_bad_arguments(tmp_path, keywords, text):
     with pytest.raises(ValueError, match=text):

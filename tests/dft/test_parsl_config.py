@@ -51,3 +51,11 @@ def test_cluster_configurations_ask_for_what_was_asked(tmp_path):
     assert executor.max_workers_per_node == 4
     (executor,) = pbs_config("q", "chem", 4, n_cores_per_node=64, run_dir=tmp_path).executors
     assert executor.provider.cpus_per_node == 64
+
+
+@pytest.mark.parametrize("n_workers", [0, -2])
+def test_a_node_has_workers(tmp_path, n_workers):
+    from qnep.dft.parsl_config import local_config
+
+    with pytest.raises(ValueError, match=f"workers of a node must be 1 or more, got {n_workers}"):
+        local_config(n_workers, run_dir=tmp_path)

@@ -83,6 +83,22 @@ def test_other_frames_levels_and_grids_are_other_labels(tmp_path, frame):
     assert len(pool) == 4
 
 
+def test_other_periodic_directions_are_another_label(tmp_path, frame):
+    """A molecule in a box is not the crystal of this box; also in a pool that is read again, and for failures."""
+    isolated, slab = frame.copy(), frame.copy()
+    isolated.pbc = False
+    slab.pbc = (True, True, False)
+    with Pool(tmp_path / "pool.db") as pool:
+        assert pool.add_label(isolated, make_label(3, energy=-1.0))
+        pool.add_failure(slab, LEVEL, "1x1x1", Failure("no convergence", "", 1))
+    with Pool(tmp_path / "pool.db") as pool:
+        assert pool.has_label(isolated, LEVEL, "1x1x1")
+        assert not pool.has_label(frame, LEVEL, "1x1x1")
+        assert not pool.is_set_aside(frame, LEVEL, "1x1x1")
+        assert pool.add_label(frame, make_label(3, "2x2x2", energy=-2.0))
+    assert [atoms.get_potential_energy() for atoms in pool.frames()] == [-1.0, -2.0]
+
+
 def test_the_densest_grid_is_exported(tmp_path, frame):
     pool = Pool(tmp_path / "pool.db")
     with pool:
@@ -259,19 +275,22 @@ def test_the_index_is_read_again_only_where_others_wrote(tmp_path, frame, monkey
 
 
 def test_same_geometry(frame):
-    wrapped, exchanged, moved, strained = (frame.copy() for _ in range(4))
+    wrapped, exchanged, moved, strained, isolated = (frame.copy() for _ in range(5))
     wrapped.positions[1] += wrapped.cell[0]
     exchanged.numbers[:2] = exchanged.numbers[1::-1]
     moved.positions[2, 0] += 2e-3
     strained.set_cell(frame.cell * 1.001)
+    isolated.pbc = False
     assert is_same_geometry(frame, wrapped)
-    for other in (exchanged, moved, strained, frame[:2]):
+    for other in (exchanged, moved, strained, isolated, frame[:2]):
         assert not is_same_geometry(frame, other)
 
 
 def test_writing_needs_the_lock(tmp_path, frame):
     with pytest.raises(PoolError, match="before writing"):
         Pool(tmp_path / "pool.db").add_label(frame, make_label(3))
+    with pytest.raises(PoolError, match="before writing"):
+        Pool(tmp_path / "pool.db").forget_failures()
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, only text" * 40, None])
@@ -318,6 +337,31 @@ def test_full_disk_leaves_the_pool_readable(tmp_path, frame):
     assert "The labels in it are safe" in message
     assert n_added > 3
     assert len(Pool(path)) == len(list(Pool(path).frames())) == n_added + 1
+
+
+def _forget_under_limit(path, results):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    with Pool(path) as pool:
+        try:
+            results.put((pool.forget_failures(), ""))
+        except Exception as failure:
+            results.put((type(failure).__name__, str(failure)))
+
+
+def test_full_disk_keeps_the_frames_set_aside(tmp_path, frame):
+    """Also removing them needs room, for the journal."""
+    path = tmp_path / "pool.db"
+    with Pool(path) as pool:
+        pool.add_failure(frame, LEVEL, "1x1x1", Failure("no convergence", "", 1))
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    process = context.Process(target=_forget_under_limit, args=(path, results))
+    process.start()
+    kind, message = results.get()
+    process.join()
+    assert kind == "PoolError"
+    assert "cannot write" in message and "make room and run again" in message
+    assert Pool(path).n_set_aside == 1
 
 
 def test_a_copy_taken_at_any_moment_is_a_pool(tmp_path, frame):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase.io import read, write
 
@@ -14,6 +15,7 @@ from qnep import random_model
 from qnep.cli import main
 from qnep.dft.pool import Pool
 from qnep.learn import State, make_learner, read_configuration
+from qnep.learn.state import read_decisions
 
 OPEN_GATES = (
     'uncertainty = "grade"\nthreshold = [1e9, 1e9, 1e9]\nsimilarity = 1e9\nenergy_jump = 1e9\n'
@@ -37,6 +39,12 @@ def configuration(finished, make_configuration):
         return make_configuration("aofl", **values)
 
     return make
+
+
+def leave_out_model(path: Path) -> None:
+    """Take what [model] says out of a configuration."""
+    text = path.read_text()
+    path.write_text(text[: text.index("elements = ")] + text[text.index("[training]") :])
 
 
 def n_labels(path: Path) -> int:
@@ -69,6 +77,67 @@ def test_a_reference_that_misbehaves(configuration, monkeypatch, capsys, mood, m
     path.write_text(path.read_text().replace("time_limit_s = 5", "time_limit_s = 3600"))
     assert main(["learn", str(path), "--resume"]) == 0
     assert State.load(path.parent / "run").is_done and n_labels(path) == 1
+
+
+def test_a_frame_over_the_limit_of_a_force(configuration, capsys):
+    """It is an alarm; where every way leads over the limit, the run stops, says so, and goes on with another limit."""
+    path = configuration(
+        reference="force = 0.4",
+        gates='uncertainty = "grade"\nthreshold = [1e-3, 1e-3, 1e-3]\nsimilarity = 1e-9\nenergy_jump = 1e9',
+        options="n_steps = 10\nmax_returns = 2",
+    )
+    assert main(["learn", str(path)]) == 1
+    assert "2 returns from step 5 and still: ! reference" in capsys.readouterr().out
+    made = list(read_decisions(path.parent / "run"))
+    assert [d["action"] for d in made] == ["return", "train", "return", "stop"]
+    for decision in (made[0], made[2], made[3]):
+        notes = [finding["note"] for finding in decision["findings"]]
+        assert any("eV/Å, limit 0.4" in note for note in notes) and decision["failed_at"] == 5
+    assert made[0]["step"] == 0
+    assert main(["learn", str(path), "--explain"]) == 0
+    text = capsys.readouterr().out
+    assert "return - alarm: back to the last sound step" in text and "found at step 5" in text
+    assert "stop - 2 returns" in text
+    path.write_text(path.read_text().replace("force = 0.4", "force = 40.0"))
+    assert main(["learn", str(path), "--resume"]) == 0
+    assert "stop" not in [d["action"] for d in read_decisions(path.parent / "run")]
+
+
+def test_structures_are_labelled_beside_given_models(finished, configuration):
+    """The further structure is labelled and trained on at once, the start structure is not."""
+    folder = finished("haml").parent / "run"
+    model = folder / State.load(folder).models[0]
+    path = configuration(start=f'models = ["{model}"]\nstructures = ["other.extxyz"]')
+    other = read(path.parent / "start.extxyz")
+    other.rattle(0.05, seed=5)
+    write(path.parent / "other.extxyz", other)
+    state = make_learner(read_configuration(path), resume=False).run()
+    made = [decision["action"] for decision in read_decisions(path.parent / "run")]
+    assert state.is_done and made[:2] == ["start", "train"] and state.training[0] == 1
+    first = next(Pool(path.parent / "run" / "pool.db").frames())
+    np.testing.assert_allclose(first.positions, other.positions, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("n_max = [2, 2]", "n_max = [3, 3]"), ('elements = ["Al"]', 'elements = ["Al", "Au"]')],
+)
+def test_settings_that_contradict_given_models(configuration, capsys, old, new):
+    path = configuration()
+    path.write_text(path.read_text().replace(old, new))
+    assert main(["learn", str(path)]) == 2
+    assert f"[model]: {old.split()[0]} must be that of" in capsys.readouterr().err
+
+
+def test_given_models_of_two_kinds(configuration, tmp_path, capsys):
+    names = []
+    for cutoff in (4.0, 5.0):
+        names.append(str(tmp_path / f"{cutoff}.txt"))
+        random_model("Al", radial_cutoff=cutoff, seed=1).write(names[-1])
+    path = configuration(start=f"models = {names}")
+    leave_out_model(path)
+    assert main(["learn", str(path)]) == 2
+    assert "5.0.txt is of another kind than" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", ["decisions.jsonl", "trajectory.extxyz"])
@@ -137,23 +206,11 @@ def test_thresholds_out_of_range(make_configuration, capsys, line, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_model_of_other_elements_than_structure_or_pool(configuration, tmp_path, capsys):
+def test_a_model_of_other_elements_than_the_structure(configuration, tmp_path, capsys):
     model = tmp_path / "sodium.txt"
     random_model("Na", radial_cutoff=4.0, seed=1).write(str(model))
     path = configuration(start=f'models = ["{model}"]')
+    leave_out_model(path)
     assert main(["learn", str(path)]) == 2
-    assert "the model knows Na, the structure holds Al too" in capsys.readouterr().err
-
-
-def test_a_model_that_does_not_know_the_pool(configuration, capsys):
-    """[model] has gold too, and so has the pool; the model that is given has aluminium only."""
-    path = configuration()
-    path.write_text(path.read_text().replace('elements = ["Al"]', 'elements = ["Al", "Au"]'))
-    learner = make_learner(read_configuration(path), resume=False)
-    gold = read(path.parent / "start.extxyz")
-    gold.symbols[:] = "Au"
-    write(path.parent / "gold.extxyz", gold)
-    learner.reference.label(gold, "test", "test")
-    learner.close()
-    assert main(["learn", str(path), "--resume"]) == 2
-    assert "the model knows Al, the pool holds Au too" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the model has the elements Na" in error and "start.extxyz holds Al too" in error

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 
+from qnep import random_model
+from qnep._optional import MissingExtra
 from qnep.cli import main
 from qnep.learn import (
     ConfigurationError,
@@ -209,6 +212,21 @@ def test_failures_of_the_start_are_tried_again_by_resume_and_by_a_new_beginning(
             r"models of \[start\]: there is no file .*no.txt",
         ),
         ("n_perturbed = 5", "md_steps = 9\nmd_temperature = 0.0", "md_temperature of the start"),
+        (
+            "epochs = 10",
+            'epochs = 10\nbaseline = "a:b"',
+            r"baseline of \[training\] must be left out",
+        ),
+        ("fine_tune_epochs = 5", "n_replay = -1", "n_replay must be at least 0, got -1"),
+        (
+            "fine_tune_epochs = 5",
+            "fine_tune_rate = inf",
+            "fine_tune_rate must be positive, got inf",
+        ),
+        ("start.extxyz", "open.extxyz", "open.extxyz has no cell with three vectors"),
+        ("n_perturbed = 5", 'structures = ["open.extxyz"]', "open.extxyz has no cell with three"),
+        ("start.extxyz", "spin.extxyz", "spin.extxyz says n_unpaired=2, .* mean None"),
+        ("start.extxyz", "grid.extxyz", "grid.extxyz says kpts=2x2x1, .* mean 1x1x1"),
         ("start.extxyz", "empty.extxyz", "the structure file .*empty.extxyz holds no atoms"),
         ("n_perturbed = 5", 'structures = ["empty.extxyz"]', "empty.extxyz holds no atoms"),
     ],
@@ -218,6 +236,7 @@ def test_a_wrong_value_is_named_and_leaves_nothing_begun(
 ):
     path = make_configuration("haml")
     (path.parent / "empty.extxyz").touch()
+    _write_odd_structures(path.parent)
     right = path.read_text()
     replace_in(path, old, new)
     assert main(["learn", str(path)]) == 2
@@ -231,6 +250,79 @@ def test_a_wrong_value_is_named_and_leaves_nothing_begun(
         learner.run()
     with pytest.raises(ValueError, match="this reference is closed"):
         learner.reference.label(learner.parts.atoms, "test", "test")
+
+
+def _write_odd_structures(folder: Path) -> None:
+    """Write the start structure without a cell, with a spin and with k-points of its own."""
+    atoms = read(folder / "start.extxyz")
+    write(folder / "open.extxyz", Atoms(atoms.symbols, atoms.positions))
+    for name, info in (("spin", {"n_unpaired": 2}), ("grid", {"kpts": "2x2x1"})):
+        atoms.info = info
+        write(folder / f"{name}.extxyz", atoms)
+
+
+def test_spin_and_grid_that_the_settings_share_are_accepted(make_configuration):
+    path = make_configuration(
+        "haml", reference="settings = {n_unpaired = 2, kpts = [2, 2, 1]}", name="b"
+    )
+    _write_odd_structures(path.parent)
+    for name in ("spin", "grid"):
+        replace_in(path, "start.extxyz" if name == "spin" else "spin.extxyz", f"{name}.extxyz")
+        make_learner(read_configuration(path), resume=False).close()
+
+
+def test_files_of_the_training_are_beside_the_configuration(make_configuration):
+    path = make_configuration("haml")
+    random_model("Al", radial_cutoff=4.0, seed=1).write(str(path.parent / "before.txt"))
+    replace_in(path, "epochs = 10", 'epochs = 10\nfine_tune = "before.txt"\nvalidation = "v.xyz"')
+    text = path.read_text()  # what [model] says is left to the model
+    path.write_text(text[: text.index("elements = ")] + text[text.index("[training]") :])
+    learner = make_learner(read_configuration(path), resume=False)
+    learner.close()
+    training = learner.parts.trainer.settings.training
+    assert training.fine_tune == str(path.parent / "before.txt")
+    assert training.validation == (str(path.parent / "v.xyz"),)
+
+
+def test_without_scikit_learn_only_a_fixed_threshold_is_possible(make_configuration, monkeypatch):
+    adaptive = make_configuration("haml", "adaptive")
+    fixed = make_configuration("haml", "fixed", gates="threshold = [1.2, 1.2, 1.2]")
+    monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
+    with pytest.raises(MissingExtra, match=r"'sklearn'.*qnep\[learn\]"):
+        make_learner(read_configuration(adaptive), resume=False)
+    learner = make_learner(read_configuration(fixed), resume=False)
+    learner.close()
+    for _ in range(6):
+        learner.threshold.add(1.0, 1.0)
+    assert learner.threshold.value == 1.2
+
+
+def test_a_failure_of_another_run_on_the_same_pool_is_tried_again(make_configuration):
+    path = make_configuration("haml", reference='settings = {options = {refuse = "refuse"}}')
+    refuse = path.parent / "refuse"
+    text = path.read_text().replace("ase.calculators.emt:EMT", "moody:moody_emt")
+    path.write_text('pool = "pool.db"\n' + text.replace('"refuse"', f'"{refuse}"'))
+    refuse.touch()
+    with pytest.raises(ReferenceFailed, match="not in the mood"):
+        make_learner(read_configuration(path), resume=False).run()
+    refuse.unlink()
+    replace_in(path, 'output = "run"', 'output = "other"')
+    learner = make_learner(read_configuration(path), resume=False)
+    assert next(learner._label_start()).is_new
+    learner.close()
+
+
+def test_each_structure_is_labelled_without_copies_too(make_configuration):
+    path = make_configuration("haml")
+    other = read(path.parent / "start.extxyz")
+    other.rattle(0.05, seed=5)
+    write(path.parent / "other.extxyz", other)
+    replace_in(path, "n_perturbed = 5", 'n_perturbed = 0\nstructures = ["other.extxyz"]')
+    learner = make_learner(read_configuration(path), resume=False)
+    labelled = [one.frame.positions for one in learner._label_start()]
+    learner.close()
+    expected = [learner.parts.atoms.positions, other.positions]
+    np.testing.assert_allclose(labelled, expected, atol=1e-7)  # the file has eight decimals
 
 
 def test_a_wrong_value_of_a_run_in_python_is_named_too(make_configuration):

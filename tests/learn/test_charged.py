@@ -48,6 +48,7 @@ def test_a_structure_that_charges_cannot_have_is_refused_before_a_label(
         model = tmp_path / "model.txt"
         random_model("Al", charge_mode=2, seed=1).write(str(model))
         charged = plain.replace("n_perturbed = 5", f'models = ["{model}"]')
+        charged = charged[: charged.index("elements = ")] + charged[charged.index("[training]") :]
     path.write_text(charged)
     assert main(["learn", str(path)]) == 2
     assert "Al4 says pbc = [True, True, False]" in capsys.readouterr().err

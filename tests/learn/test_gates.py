@@ -117,6 +117,19 @@ def test_screen_looks_only_at_the_atoms_in_question():
         SimilarityScreen(0.0)
 
 
+def test_all_atoms_that_object_are_screened_and_twenty_are_written_down():
+    """The five that are new are the least uncertain of 25."""
+    std = np.zeros((25, 3))
+    std[:, 0] = np.linspace(1.0, 0.5, 25)
+    features = np.repeat([[0.0, 0.0], [5.0, 5.0]], [20, 5], axis=0)
+    observation = observe(Atoms("H25"), features, forces_std=std)
+    finding = ForceDeviation(fixed(0.15)).judge(observation)
+    screen = SimilarityScreen(0.1)
+    screen.add(np.zeros((1, 2)), ["H"])
+    assert screen.judge(observation, finding.atoms).atoms == (20, 21, 22, 23, 24)
+    assert finding.as_dict()["atoms"] == tuple(range(20))
+
+
 @pytest.mark.parametrize("spread", [1.0, 100.0])
 def test_labelled_environments_stay_known(generator, spread):
     """4000 points of a square, packed or far apart: thinning leaves none farther than half the threshold."""

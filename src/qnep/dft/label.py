@@ -25,10 +25,21 @@ class Limits:
     ----------
     net_force : eV/Å, sum of the forces over the cell. 0.1-0.3 is usual for 500 eV plane waves and 50 atoms.
     force : eV/Å, largest force on an atom. Larger ones come from atoms inside each other.
+
+    Raises
+    ------
+    ValueError : a limit that is not positive; infinity is none.
     """
 
     net_force: float = 1.0
     force: float = 25.0
+
+    def __post_init__(self) -> None:
+        for name, limit in (("net_force", self.net_force), ("force", self.force)):
+            if not limit > 0:  # written so that NaN fails too
+                raise ValueError(
+                    f"the limit {name} of a label must be positive (inf for no limit), got {limit:g} eV/Å"
+                )
 
 
 @dataclass
@@ -109,15 +120,14 @@ def compute_label(atoms: Atoms, calculator: ReferenceCalculator) -> Label:
     return label
 
 
-def accept(label: Label, limits: Limits) -> Label:
-    """Return the label with its net force removed.
+def accept(label: Label, n_atoms: int, limits: Limits) -> Label:
+    """Return the label, of a structure with so many atoms, with its net force removed.
 
     Raises
     ------
-    RejectedLabel : not finite, or forces over the limits; final for the largest force.
+    RejectedLabel : of another shape, not finite, or forces over the limits; final for the largest force.
     """
-    if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
-        raise RejectedLabel("energy or forces are not finite")
+    _check_numbers(label, n_atoms)
     net_force = label.forces.sum(axis=0)
     if np.linalg.norm(net_force) > limits.net_force:
         raise RejectedLabel(
@@ -131,6 +141,19 @@ def accept(label: Label, limits: Limits) -> Label:
     label.details["net_force_removed"] = net_force.tolist()
     label.forces = label.forces - net_force / len(label.forces)
     return label
+
+
+def _check_numbers(label: Label, n_atoms: int) -> None:
+    if label.forces.shape != (n_atoms, 3):
+        raise RejectedLabel(f"forces must have shape ({n_atoms}, 3), got {label.forces.shape}")
+    if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
+        raise RejectedLabel("energy or forces are not finite")
+    if label.stress is None:
+        return
+    if np.shape(label.stress) != (6,):
+        raise RejectedLabel(f"stress must have shape (6,), got {np.shape(label.stress)}")
+    if not np.isfinite(label.stress).all():  # one such label would spoil every training
+        raise RejectedLabel(f"stress must be finite or absent, got {label.stress} eV/Å³")
 
 
 def charge_info(details: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 
 from ase import Atoms
 from tqdm import tqdm
@@ -74,7 +75,7 @@ class Labeller:
         this machine where it is None. Each label runs in a process of its own in any case.
     n_jobs : labels at the same time. With an executor of your own: at least its number of workers.
     limits : when a label is rejected.
-    time_limit_s : wall time of one label.
+    time_limit_s : wall time of one label; 2e6 s (23 days) and more, also infinity: no limit.
     n_threads : of one label.
     show_progress : draw a bar with the remaining time and the CPU hours so far.
 
@@ -95,8 +96,9 @@ class Labeller:
         n_threads: int = 1,
         show_progress: bool = False,
     ) -> None:
-        if n_jobs < 1:
-            raise ValueError(f"at least one label at a time, got n_jobs={n_jobs}")
+        for name, count in (("n_jobs", n_jobs), ("n_threads", n_threads)):
+            if not (isinstance(count, Integral) and count >= 1):
+                raise ValueError(f"{name} must be a whole number from 1, got {count}")
         if not time_limit_s > 0:
             raise ValueError(f"the time limit must be positive, got {time_limit_s:g} s")
         self.pool = pool

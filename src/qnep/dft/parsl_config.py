@@ -119,6 +119,8 @@ def _config(provider: Any, n_workers: int, run_dir: str | Path, address: str | N
     from parsl import Config
     from parsl.executors import HighThroughputExecutor
 
+    if n_workers < 1:  # Parsl would take 0 for as many as there are cores
+        raise ValueError(f"the workers of a node must be 1 or more, got {n_workers}")
     executor = HighThroughputExecutor(
         label="qnep_labels",
         max_workers_per_node=n_workers,

@@ -155,8 +155,9 @@ class Pool:
 
     def forget_failures(self) -> int:
         """Remove the frames set aside, so that the next run tries them again; returns how many there were."""
-        ids = [row.id for row in self._select(status="failed")]
-        self._database.delete(ids)
+        with self._writing():
+            ids = [row.id for row in self._select(status="failed")]
+            self._database.delete(ids)
         self._set_aside = GeometryIndex()
         self._stamp = self._stamp_on_disk()
         return len(ids)
@@ -297,27 +298,34 @@ class Pool:
 
     def _write(self, atoms: Atoms, keys: dict[str, str], data: dict[str, Any]) -> int:
         """Write a row; returns its number."""
+        with self._writing():
+            row_id = self._database.write(atoms, key_value_pairs=keys, data=data)
+        self._stamp = (self._stamp[0] + 1, row_id)
+        return row_id
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise PoolError where the lock is not held, and for what the database or the disk refuses."""
         if self._lock is None:
             raise PoolError(f"open {self.path} with `with pool:` before writing")
         try:
-            row_id = self._database.write(atoms, key_value_pairs=keys, data=data)
+            yield
         except (sqlite3.DatabaseError, OSError) as failure:
             raise PoolError(
                 f"cannot write {self.path}: {failure}. The labels in it are safe; make room and run again"
             ) from failure
-        self._stamp = (self._stamp[0] + 1, row_id)
-        return row_id
+
+
+_Group = tuple[str, str, bytes, bytes]  # level, k-points, elements in order, periodic directions
 
 
 class GeometryIndex:
-    """Finds a structure again by element order and positions, among those of one level and grid."""
+    """Finds a structure again by element order, periodic directions and positions, of one level and grid."""
 
     def __init__(self) -> None:
         self.n_entries = 0
-        self._entries: dict[tuple[str, str, bytes], list[tuple[Atoms, int]]] = defaultdict(list)
-        self._first_atoms: dict[tuple[str, str, bytes], array[float]] = defaultdict(
-            lambda: array("d")
-        )
+        self._entries: dict[_Group, list[tuple[Atoms, int]]] = defaultdict(list)
+        self._first_atoms: dict[_Group, array[float]] = defaultdict(lambda: array("d"))
 
     def add(self, atoms: Atoms, level: str, kpts: str = "", number: int = 0) -> None:
         """Add a structure under a number of the caller."""
@@ -340,16 +348,19 @@ class GeometryIndex:
         return next((number for other, number in entries if is_same_geometry(atoms, other)), None)
 
     @staticmethod
-    def _group(atoms: Atoms, level: str, kpts: str) -> tuple[str, str, bytes]:
-        return (level, kpts, atoms.numbers.tobytes())
+    def _group(atoms: Atoms, level: str, kpts: str) -> _Group:
+        return (level, kpts, atoms.numbers.tobytes(), atoms.pbc.tobytes())
 
 
 def is_same_geometry(atoms: Atoms, other: Atoms) -> bool:
-    """Whether two structures count as one: same elements in order, cell and positions equal to within 1e-3 Å.
+    """Whether two structures count as one: same elements in order and periodic directions, cell and positions equal.
 
-    Positions may differ by whole cell vectors along periodic directions of a cell with three vectors.
+    Equal is to within 1e-3 Å; positions may differ by whole cell vectors along periodic directions of a cell with three
+    vectors.
     """
     if not np.array_equal(atoms.numbers, other.numbers):
+        return False
+    if not np.array_equal(atoms.pbc, other.pbc):
         return False
     if np.abs(atoms.cell.array - other.cell.array).max() > SAME_GEOMETRY:
         return False

@@ -36,6 +36,7 @@ LOG_TAIL = 3000  # characters of a log that are kept
 START_LIMIT_S = (
     600.0  # to start Python and import the package, also on a slow file system of a cluster
 )
+LONGEST_WAIT_S = 2e6  # 23 days; the system's poll counts milliseconds up to 2³¹
 END_LIMIT_S = 10.0  # for a child that has closed its pipe to be gone
 PROCESS_NAME = (
     "qnep-label-worker"  # in the child's arguments, so that it is found in lists of processes
@@ -49,7 +50,7 @@ class Job:
     Parameters
     ----------
     atoms, backend, settings, limits : what is calculated and when it is accepted.
-    time_limit_s : wall time after which the child is killed.
+    time_limit_s : wall time after which the child is killed; 2e6 s (23 days) and more, also infinity: never.
     n_threads : of the DFT code.
     """
 
@@ -193,7 +194,8 @@ class _Child:
         try:
             self._wait_until_ready()
             self._connection.send(job)
-            if not self._connection.poll(job.time_limit_s):
+            has_limit = job.time_limit_s < LONGEST_WAIT_S
+            if not self._connection.poll(job.time_limit_s if has_limit else None):
                 outcome = Outcome(
                     None, f"no result after {job.time_limit_s:g} s, killed", self._log()
                 )
@@ -342,7 +344,8 @@ class _JobRunner:
             self._folder = tempfile.TemporaryDirectory(dir=Path.cwd())
             self._calculator = make_reference(job.backend, settings, self._folder.name)
             self._backend = job.backend
-        return accept(compute_label(job.atoms, self._calculator), job.limits)
+        label = compute_label(job.atoms, self._calculator)
+        return accept(label, len(job.atoms), job.limits)
 
     def _clear(self) -> None:
         self._calculator = None

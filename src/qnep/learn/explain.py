@@ -39,6 +39,8 @@ def describe_decision(decision: dict[str, Any]) -> Iterator[str]:
     line = f"step {decision['step']}, generation {decision['generation']}: {decision['action']} - {decision['why']}"
     if "error" in decision:
         line += f"; true error {decision['error']:.3f} eV/Å"
+    if decision.get("failed_at", decision["step"]) != decision["step"]:
+        line += f"; found at step {decision['failed_at']}"
     yield line
     for values in decision["findings"]:
         yield f"    {Finding.from_dict(values)}"

@@ -28,7 +28,7 @@ class Finding:
     gate : name of the gate.
     value, threshold : in `unit`.
     fires : whether the gate objects.
-    atoms : indices of the atoms that object, worst first, at most 20.
+    atoms : indices of the atoms that object, worst first; `as_dict` names at most 20.
     note : a few words for people.
     """
 
@@ -42,7 +42,8 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain types for JSON, which knows no infinity: null stands for a value that is not finite."""
-        return {**asdict(self), "value": self.value if np.isfinite(self.value) else None}
+        value = self.value if np.isfinite(self.value) else None
+        return {**asdict(self), "value": value, "atoms": self.atoms[:MOST_ATOMS_NAMED]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
@@ -95,6 +96,6 @@ class Observation:
 
 
 def worst_first(values: np.ndarray, threshold: float) -> tuple[int, ...]:
-    """Return the atoms whose values exceed a threshold, largest first, at most 20."""
-    order = np.argsort(-values, kind="stable")[:MOST_ATOMS_NAMED]
+    """Return the atoms whose values exceed a threshold, largest first."""
+    order = np.argsort(-values, kind="stable")
     return tuple(int(i) for i in order if values[i] > threshold)

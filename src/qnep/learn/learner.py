@@ -84,15 +84,21 @@ class Policy(Protocol):
 
 @dataclass
 class Look:
-    """What was found at one configuration; without observation and uncertainty where it could not be evaluated."""
+    """What was found at one configuration.
 
+    Without observation and uncertainty where it could not be evaluated; `known` is what the similarity screen said, if
+    it was asked.
+    """
+
+    step: int
     observation: Observation | None
     alarms: list[Finding]
     uncertainty: Finding | None
+    known: Finding | None = None
 
     @property
     def findings(self) -> list[Finding]:
-        return [*self.alarms, *([self.uncertainty] if self.uncertainty else [])]
+        return [*self.alarms, *(found for found in (self.uncertainty, self.known) if found)]
 
     @property
     def alarm(self) -> Finding | None:
@@ -115,8 +121,8 @@ class Start:
     amplitude : Å, standard deviation of the moves.
     strain : largest component of the strain.
     md_steps : of reference dynamics of the first structure, at `md_temperature` K; every `md_stride`-th is trained on.
-    structures : further structures to perturb, as products and intermediates in their surroundings.
-    models : files to start from instead of training; then nothing is labelled at the start.
+    structures : further structures to label and to perturb, as products and intermediates in their surroundings.
+    models : files to start from instead of training; then only `structures` are labelled at the start, without copies.
     """
 
     n_perturbed: int = 10
@@ -139,7 +145,8 @@ class Start:
             raise ValueError(
                 f"md_temperature of the start must be positive, got {self.md_temperature:g}"
             )
-        if not self.models and self.n_perturbed + self.md_steps // self.md_stride < 1:
+        n_frames = self.n_perturbed + len(self.structures) + self.md_steps // self.md_stride
+        if not self.models and n_frames < 1:
             raise ValueError("the start needs models, perturbed structures or reference dynamics")
 
 
@@ -213,6 +220,7 @@ class Learner:
         self._trajectory = GrowingFile(folder / TRAJECTORY_FILE)
         self._is_changed = True  # by more than a look without objection, since the state was saved
         self._saved_at = -np.inf
+        self._latest_look: Look | None = None  # None after steps that were not looked at
         self._lock = RunLock(folder)
         with ExitStack() as on_failure:
             on_failure.callback(self._lock.release)
@@ -263,7 +271,11 @@ class Learner:
             self.dynamics.restore(Snapshot.from_dict(self.state.snapshot))
             self._remember_looks()
         while not self.state.is_done:
-            self.parts.policy.advance(self)
+            try:
+                self.parts.policy.advance(self)
+            except (LearningFailed, ReferenceFailed) as failure:
+                self._record_stop(failure)
+                raise
         return self.state
 
     def start_again(self, seed: list[int]) -> None:
@@ -279,6 +291,7 @@ class Learner:
         forces of the reference.
         """
         self._leave_stretch()
+        self._latest_look = None
         for _ in range(n_steps):
             with self._timed("reference" if driver == REFERENCE else "ml"):
                 self.dynamics.advance(driver)
@@ -293,15 +306,8 @@ class Learner:
         ----------
         end : step at which the policy will stop, so that LAMMPS is not asked for more.
         """
-        try:
-            observation = self._explore(end)
-        except ValueError as failure:  # how calculators refuse atoms that are on top of each other
-            return Look(
-                None, [Finding("evaluation", np.inf, 0.0, "", True, (), str(failure))], None
-            )
-        with self._timed("gates"):
-            alarms = [gate.judge(observation) for gate in self.parts.alarms]
-            return Look(observation, alarms, self._uncertainty.judge(observation))
+        self._latest_look = self._look_ahead(end)
+        return self._latest_look
 
     @property
     def writes_frame(self) -> bool:
@@ -415,6 +421,14 @@ class Learner:
         with self._timed("disk"):
             self._decisions.append(json.dumps(line, ensure_ascii=False) + "\n")
 
+    def _record_stop(self, failure: Exception) -> None:
+        """Write why the run stops, for people: it is no event, so a resumed run cuts it off again."""
+        look = self._latest_look
+        if look is None:
+            self.record("stop", str(failure), [])
+        else:
+            self.record("stop", str(failure), look.findings, failed_at=look.step)
+
     def save(self) -> None:
         """Write the state after an event; looks without objection wait up to SAVE_INTERVAL_S for the next one."""
         if not self._is_changed and time.monotonic() - self._saved_at < SAVE_INTERVAL_S:
@@ -444,6 +458,7 @@ class Learner:
         if not resume:
             if (self.folder / STATE_FILE).exists():
                 self._clear_beginning()
+            self.reference.forget_failures()  # of other runs too, where the pool is shared
             self.state = State(digest)
             self.state.save(self.folder)
             return
@@ -472,7 +487,6 @@ class Learner:
                 f"{self.folder} holds a run already: use --resume, or another output folder"
             )
         self._cut_files({})
-        self.reference.forget_failures()
         first_training = self._training_folder(1)
         if first_training.exists():  # of frames or settings that may be others now
             shutil.rmtree(first_training)
@@ -543,6 +557,17 @@ class Learner:
             self._write_frame()
         return Observation(self.dynamics.atoms, frame.results, self._features)
 
+    def _look_ahead(self, end: int) -> Look:
+        try:
+            observation = self._explore(end)
+        except ValueError as failure:  # how calculators refuse atoms that are on top of each other
+            refusal = Finding("evaluation", np.inf, 0.0, "", True, (), str(failure))
+            return Look(self.dynamics.step, None, [refusal], None)
+        with self._timed("gates"):
+            alarms = [gate.judge(observation) for gate in self.parts.alarms]
+            uncertainty = self._uncertainty.judge(observation)
+            return Look(self.dynamics.step, observation, alarms, uncertainty)
+
     def _leave_stretch(self) -> None:
         if self.exploration is not None:
             self.exploration.forget()
@@ -550,19 +575,25 @@ class Learner:
     def _prepare(self) -> None:
         """Take the models that are given, or label the first training set and train on it."""
         start = self.parts.start
+        numbers = list(dict.fromkeys(labelled.number for labelled in self._label_start()))
         if start.models:
-            self._adopt(start.models)
-            return
-        for labelled in self._label_start():
-            if labelled.number not in self.state.training:
-                self.state.training.append(labelled.number)
-        self.record("start", "first training set", [], n_labels=len(self.state.training))
-        self.train("first training")
+            self._adopt(start.models, numbers)
+        else:
+            self.state.training = numbers
+        if numbers:
+            self.record("start", "first training set", [], n_labels=len(numbers))
+            self.train("first training")
 
     def _label_start(self) -> Iterator[Labelled]:
-        """Label perturbed structures and frames of reference dynamics, the same ones at each call."""
+        """Label perturbed structures and frames of reference dynamics, the same ones at each call.
+
+        Where models are given, only the further structures as they are.
+        """
         start, parts = self.parts.start, self.parts
-        yield from self._label_perturbed()
+        if start.models:
+            yield from self._label_perturbed(start.structures)
+            return
+        yield from self._label_perturbed(list(perturbed(start, parts.atoms, parts.seed)))
         if start.md_steps:
             hot = self._new_dynamics(at_rest(parts.atoms), start.md_temperature, [parts.seed, 1])
             for step in range(1, start.md_steps + 1):
@@ -572,14 +603,13 @@ class Learner:
                 if step % start.md_stride == 0:
                     yield self.latest_label()
 
-    def _label_perturbed(self) -> Iterator[Labelled]:
-        """Label the structures and their copies, less those that the reference refuses.
+    def _label_perturbed(self, frames: Sequence[Atoms]) -> Iterator[Labelled]:
+        """Label structures and their copies, less those that the reference refuses.
 
         Raises
         ------
         ReferenceFailed : for the first structure, which is as it was given, or for all others.
         """
-        frames = list(perturbed(self.parts.start, self.parts.atoms, self.parts.seed))
         refusals = []
         for number, atoms in enumerate(frames):
             try:
@@ -599,16 +629,17 @@ class Learner:
                 "A smaller amplitude or strain in [start] may help; a run without a model may be begun anew"
             )
 
-    def _adopt(self, models: Sequence[Path]) -> None:
-        """Copy given models into the run; labels that the pool holds count as known."""
+    def _adopt(self, models: Sequence[Path], new: Sequence[int]) -> None:
+        """Copy given models into the run; labels that the pool holds count as known, but for the new ones."""
         folder = self._training_folder(0)
         folder.mkdir(parents=True, exist_ok=True)
         for number, path in enumerate(models):
             target = folder / f"nep{number}.txt"
             shutil.copyfile(path, target)
             self.state.models.append(str(target.relative_to(self.folder)))
-        self.state.training = list(self.reference.frames)
-        self.state.n_trained = len(self.state.training)
+        old = [number for number in self.reference.frames if number not in new]
+        self.state.training = [*old, *new]
+        self.state.n_trained = len(old)
 
     def _use_models(self) -> None:
         """Open the present models and rebuild what depends on their features."""
@@ -713,8 +744,6 @@ def at_rest(atoms: Atoms) -> Atoms:
 
 def perturbed(start: Start, atoms: Atoms, seed: int) -> Iterator[Atoms]:
     """Return each structure as it is and `n_perturbed` copies with moved atoms and a strained cell."""
-    if not start.n_perturbed:
-        return
     random = np.random.default_rng([seed, 2])
     for structure in (atoms, *start.structures):
         yield structure

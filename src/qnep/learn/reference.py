@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,17 @@ from qnep.dft.labeller import Labeller
 from qnep.dft.pool import Pool, PoolError
 from qnep.dft.reference_calculator import chosen_grid
 from qnep.dft.settings import Settings
-from qnep.dft.worker import LocalExecutor
+from qnep.dft.worker import LocalExecutor, Outcome
 
 logger = logging.getLogger(__name__)
 
 
 class ReferenceFailed(RuntimeError):
     """The reference gave no label that can be used."""
+
+
+class FrameRefused(ReferenceFailed):
+    """It is the frame's own doing: another attempt would give no label either."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Reference:
             self._pool = Pool(path)
             resources.enter_context(self._pool)
             # One thread for the whole run keeps one child process, and with it the orbitals of the last label.
-            executor = LocalExecutor(1)
+            self._executor = executor = _RememberingExecutor(1)
             resources.callback(executor.shutdown, cancel_futures=True)
             self._labeller = Labeller(
                 self._pool,
@@ -106,6 +111,7 @@ class Reference:
         Raises
         ------
         ReferenceFailed : no label after all attempts; the frame is set aside in the pool.
+        FrameRefused : for a label beyond its limits, whatever is attempted, and for a frame that was set aside before.
         PoolError : the pool cannot be written, as on a full disk.
         ValueError : the reference is closed.
         """
@@ -116,10 +122,10 @@ class Reference:
         summary = self._labeller.run([frame])
         self.wall_s += time.perf_counter() - start
         if summary.n_failed:
-            raise ReferenceFailed(summary.reasons[-1])
+            raise self._failure(summary.reasons[-1])
         number = self._pool.find_label(frame, self._labeller.level, self._grid(frame))
         if number is None:
-            raise ReferenceFailed("this frame was set aside before: the reference failed for it")
+            raise FrameRefused("this frame was set aside before: the reference failed for it")
         self.n_calls += summary.n_labelled
         return Labelled(number, self.frame(number), summary.n_labelled > 0)
 
@@ -142,6 +148,15 @@ class Reference:
     def close(self) -> None:
         """End the labelling process and let others write to the pool; harmless twice."""
         self._release()
+
+    def _failure(self, reason: str) -> ReferenceFailed:
+        """Return what to raise for the latest frame, for which there is no label."""
+        latest = self._executor.latest
+        if latest is not None and latest.result().is_final:
+            return FrameRefused(
+                f"{reason} (force and net_force of [reference] may be changed for --resume)"
+            )
+        return ReferenceFailed(reason)
 
     def _check_open(self) -> None:
         if not self._release.alive:
@@ -180,6 +195,16 @@ class Reference:
                 n_others + len(frames),
             )
         return frames
+
+
+class _RememberingExecutor(LocalExecutor):
+    """Keeps the latest outcome, of which the summary of a labeller has the reason only."""
+
+    latest: Future[Outcome] | None = None
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        self.latest = super().submit(function, *args, **options)
+        return self.latest
 
 
 class ReferenceDriver(Calculator):

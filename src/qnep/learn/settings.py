@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,10 @@ from typing import Any
 from ase import Atoms
 
 from qnep.dft.backends import backend_settings
-from qnep.dft.label import Limits
+from qnep.dft.kpoints import format_grid
+from qnep.dft.label import Limits, settings_for
+from qnep.dft.reference_calculator import chosen_grid
+from qnep.dft.settings import Settings
 from qnep.io import read_frames
 from qnep.learn.alarms import BondJump, ClosestPair, EnergyJump, ForceCeiling, Temperature
 from qnep.learn.exploration import LammpsSettings
@@ -25,7 +28,6 @@ from qnep.learn.similarity import SimilarityScreen
 from qnep.learn.state import RunLock, StateError
 from qnep.learn.threshold import AdaptiveThreshold
 from qnep.learn.trainer import FineTuner
-from qnep.model import Model
 from qnep.total_charge import total_charge_in
 
 if sys.version_info >= (3, 11):
@@ -40,7 +42,7 @@ FILE_KEYS = ("structure", "output", "pool")
 
 FREE_KEYS = {
     "options": ("n_steps", "max_returns", "max_attempts"),
-    "reference": ("time_limit_s", "n_threads"),
+    "reference": ("time_limit_s", "n_threads", "net_force", "force"),
     "exploration": ("command", "n_threads"),
 }
 """What may change when a run is resumed."""
@@ -221,9 +223,12 @@ def make_learner(configuration: Configuration, resume: bool) -> Learner:
             **vars(dynamics),
         }
         values |= _gates(configuration, dynamics.temperature)
+        if values["threshold"].is_adaptive:  # now, and not when labels have been spent
+            require("sklearn.isotonic", extra="learn")
         _check_committee(values["uncertainty"], training.training.members, values["start"].models)
-        structures = [values["atoms"], *values["start"].structures]
-        _check_periodicity(structures, training.model.charge_mode, values["start"].models)
+        structures = {configuration.structure: values["atoms"]}
+        structures |= zip(configuration.start_files("structures"), values["start"].structures)
+        _check_periodicity(structures, training.model.charge_mode)
         reference = _make_reference(configuration, elements, structures)
         with ExitStack() as on_failure:
             on_failure.callback(reference.close)
@@ -250,12 +255,50 @@ def _build(kind: type, configuration: Configuration, name: str, **own: Any) -> A
 
 
 def _training_settings(configuration: Configuration) -> Any:
-    """Return the settings of `qnep train` in the file, with the seed of the run."""
+    """Return the settings of `qnep train` in the file, with the seed of the run.
+
+    Where models are given, [model] may only repeat what they are.
+    """
     from qnep.train.settings import settings_of_tables
 
     tables = {k: v for k, v in configuration.tables.items() if k in TRAINING_TABLES}
-    settings = settings_of_tables(tables, str(configuration.path))
+    training = _located(tables.get("training", {}), configuration.path.parent)
+    models = configuration.start_files("models")
+    for path in models:
+        if not path.is_file():
+            raise ValueError(f"models of [start]: there is no file {path}")
+    if models and training.get("fine_tune"):
+        raise ValueError("fine_tune of [training] and models of [start] exclude each other")
+    starts = [str(model) for model in models] or [training.get("fine_tune", "")]
+    settings, *others = (
+        settings_of_tables(
+            {**tables, "training": {**training, "fine_tune": start}}, str(configuration.path)
+        )
+        for start in starts
+    )
+    for start, other in zip(starts[1:], others):
+        if replace(other.model, zbl_pairs=settings.model.zbl_pairs) != settings.model:
+            raise ValueError(
+                f"models of [start]: {start} is of another kind than {starts[0]}: members of a committee differ in "
+                "their parameters only"
+            )
+    if settings.training.baseline:
+        raise ValueError(
+            "baseline of [training] must be left out: the dynamics would be driven by the trained difference alone"
+        )
     return replace(settings, training=replace(settings.training, seed=configuration.seed))
+
+
+def _located(training: Any, folder: Path) -> dict[str, Any]:
+    """Return the table [training] with its files relative to a folder; what is no name is left to the check."""
+    located = dict(training)
+    for key in ("fine_tune", "validation", "test"):
+        value = located.get(key)
+        if isinstance(value, str) and value:
+            located[key] = str(folder / value)
+        elif isinstance(value, list):
+            located[key] = [str(folder / name) if isinstance(name, str) else name for name in value]
+    return located
 
 
 def _read_structure(path: Path, elements: Sequence[str]) -> Atoms:
@@ -274,9 +317,6 @@ def _read_structure(path: Path, elements: Sequence[str]) -> Atoms:
 
 def _make_start(configuration: Configuration, elements: Sequence[str]) -> Start:
     models = configuration.start_files("models")
-    for path in models:
-        if not path.is_file():
-            raise ValueError(f"models of [start]: there is no file {path}")
     structures = [
         _read_structure(path, elements) for path in configuration.start_files("structures")
     ]
@@ -329,7 +369,7 @@ def _check_committee(uncertainty: str, n_members: int, models: Sequence[Path]) -
 
 
 def _make_reference(
-    configuration: Configuration, elements: Sequence[str], structures: Sequence[Atoms]
+    configuration: Configuration, elements: Sequence[str], structures: Mapping[Path, Atoms]
 ) -> Reference:
     """Return the reference with its pool; `settings` of the table change the preset of the backend."""
     changes = _reference_changes(configuration)
@@ -343,7 +383,8 @@ def _make_reference(
         level = backend_settings(settings.backend, **changes)
     except TypeError as failure:  # a number where a list is wanted
         raise ValueError(f"settings of [reference]: {failure}") from failure
-    _check_charges(structures, level.total_charge)
+    _check_charges(structures.values(), level.total_charge)
+    _check_spin_and_grid(structures, level)
     return Reference(
         path,
         settings.backend,
@@ -355,13 +396,15 @@ def _make_reference(
     )
 
 
-def _check_periodicity(
-    structures: Sequence[Atoms], charge_mode: int, models: Sequence[Path]
-) -> None:
-    """Raise ValueError for a structure that models with charges will refuse, before a label is spent on it."""
-    has_charges = charge_mode > 0 or any(Model.read(str(path)).charge_mode > 0 for path in models)
-    for atoms in structures:
-        if has_charges and not atoms.pbc.all():
+def _check_periodicity(structures: Mapping[Path, Atoms], charge_mode: int) -> None:
+    """Raise ValueError for a structure that training or models will refuse, before a label is spent on it."""
+    for path, atoms in structures.items():
+        if atoms.cell.rank < 3:
+            raise ValueError(
+                f"{path} has no cell with three vectors, which training needs: put the atoms into one, with vacuum "
+                "around a molecule"
+            )
+        if charge_mode > 0 and not atoms.pbc.all():
             raise ValueError(
                 "models with charges need structures periodic in x, y and z, the file of "
                 f"{atoms.get_chemical_formula()} says pbc = {atoms.pbc.tolist()}: put vacuum around the atoms and make "
@@ -369,7 +412,7 @@ def _check_periodicity(
             )
 
 
-def _check_charges(structures: Sequence[Atoms], total_charge: float) -> None:
+def _check_charges(structures: Iterable[Atoms], total_charge: float) -> None:
     """Raise ValueError for a structure that names another charge, e, than the one that all labels will be of."""
     for atoms in structures:
         own = total_charge_in(atoms.info)
@@ -378,6 +421,21 @@ def _check_charges(structures: Sequence[Atoms], total_charge: float) -> None:
                 f"the file of {atoms.get_chemical_formula()} says charge={own:g}, settings.total_charge of [reference] "
                 f"is {total_charge:g}: make them agree"
             )
+
+
+def _check_spin_and_grid(structures: Mapping[Path, Atoms], level: Settings) -> None:
+    """Raise ValueError for a structure that names other unpaired electrons or k-points than its labels will be of."""
+    for path, atoms in structures.items():
+        own = settings_for(atoms, level)
+        grids = [format_grid(chosen_grid(atoms, settings)) for settings in (own, level)]
+        for name, said, ours in (
+            ("n_unpaired", own.n_unpaired, level.n_unpaired),
+            ("kpts", *grids),
+        ):
+            if said != ours:
+                raise ValueError(
+                    f"{path} says {name}={said}, settings of [reference] mean {ours}: make them agree"
+                )
 
 
 def _reference_changes(configuration: Configuration) -> dict[str, Any]:

@@ -77,8 +77,13 @@ class AdaptiveThreshold:
             self._value = self._calibrated()
         return self._value
 
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether it can change, which needs scikit-learn."""
+        return self.lower < self.upper
+
     def _calibrated(self) -> float:
-        if self.n_errors < N_MINIMUM:
+        if self.n_errors < N_MINIMUM or not self.is_adaptive:
             return self.initial
         measures, errors = np.array(self._pairs).T
         ratio = np.quantile(errors / np.maximum(measures, SMALLEST_MEASURE), self.quantile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -62,8 +63,10 @@ class FineTuner:
     ) -> None:
         if fine_tune_epochs < 1:
             raise ValueError(f"fine_tune_epochs must be at least 1, got {fine_tune_epochs}")
-        if not fine_tune_rate > 0:
+        if not (math.isfinite(fine_tune_rate) and fine_tune_rate > 0):
             raise ValueError(f"fine_tune_rate must be positive, got {fine_tune_rate:g}")
+        if n_replay < 0:
+            raise ValueError(f"n_replay must be at least 0, got {n_replay}")
         self.settings = settings
         self.fine_tune_epochs = fine_tune_epochs
         self.fine_tune_rate = fine_tune_rate

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from qnep.learn.learner import Learner, Look
-from qnep.learn.policies.window import check_counts, finish, remember_sound, return_to_sound
+from qnep.learn.policies.window import (
+    check_counts,
+    finish,
+    label_or_alarm,
+    remember_sound,
+    return_to_sound,
+)
 
 REMEDY = "enlarge the start set, or lower timestep and temperature"
 
@@ -65,28 +71,33 @@ class OnTheFly:
 
     def _look(self, learner: Learner) -> None:
         look = learner.advance_and_look(self.n_steps)
-        if look.alarm:
+        if not look.alarm:
+            self._accept_or_ask(learner, look)
+        if look.alarm:  # one of the look, or the reference refuses the frame
             self._go_back(learner, look)
-            return
+        else:
+            remember_sound(learner)
+
+    def _accept_or_ask(self, learner: Learner, look: Look) -> None:
         if look.is_uncertain:
             self._ask_if_new(learner, look)
         else:
             learner.record("accept", "no gate objects", look.findings)
-        remember_sound(learner)
 
     def _ask_if_new(self, learner: Learner, look: Look) -> None:
         assert look.observation is not None and look.uncertainty is not None
-        known = learner.is_known(look.observation, look.uncertainty.atoms)
-        findings = [*look.findings, known]
-        if not known.fires:
-            learner.record("skip", "uncertain, but like what is labelled already", findings)
+        look.known = learner.is_known(look.observation, look.uncertainty.atoms)
+        if not look.known.fires:
+            learner.record("skip", "uncertain, but like what is labelled already", look.findings)
             # What it is like may be waiting for a training, without which nothing here would ever become certain.
             learner.state.policy["must_train"] = learner.n_untrained > 0
             return
-        error = learner.label(look.observation)
+        error = label_or_alarm(learner, look, look.observation)
+        if error is None:
+            return
         if error > self.retrain_error:
             learner.state.policy["must_train"] = True
-        learner.record("label", "uncertain and new", findings, error=error)
+        learner.record("label", "uncertain and new", look.findings, error=error)
 
     def _go_back(self, learner: Learner, look: Look) -> None:
         """Return to the last sound configuration, label it and train; where it is known, go on in another direction."""
@@ -96,4 +107,5 @@ class OnTheFly:
         if learner.n_untrained == n_before:
             learner.dynamics.draw_velocities()
         learner.state.policy["must_train"] = learner.n_untrained > 0
-        learner.record("return", "alarm: back to the last sound step", look.findings, error=error)
+        why = "alarm: back to the last sound step"
+        learner.record("return", why, look.findings, error=error, failed_at=look.step)

@@ -10,9 +10,12 @@ from qnep.learn.policies.window import (
     check_counts,
     continue_window,
     finish,
+    label_or_alarm,
     remember_sound,
     return_to_sound,
 )
+
+REMEDY = "lengthen the window, or enlarge the start set"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Alternating:
     Parameters
     ----------
     n_steps : length of the run, both drivers together.
-    window : steps of the reference after a break.
+    window : steps of the reference after a break; fewer at the end of the run.
     keep_every : steps between two frames of the window that may be trained on; those of which the similarity screen
         knows everything are dropped.
     max_returns : times that the run may go back after an alarm without getting any further.
@@ -57,7 +60,7 @@ class Alternating:
         elif learner.dynamics.step >= self.n_steps:
             finish(learner, f"{self.n_steps} steps are done")
         elif memory["window_left"] > 0:
-            continue_window(learner, self.keep_every)
+            self._continue_window(learner)
             learner.save()
         else:
             self._look(learner)
@@ -66,12 +69,13 @@ class Alternating:
     def _look(self, learner: Learner) -> None:
         look = learner.advance_and_look(self.n_steps)
         if look.alarm:
-            return_to_sound(
-                learner, look, self.max_returns, "lengthen the window, or enlarge the start set"
-            )
-            self._open_window(learner, look, "alarm: back to the last sound step")
+            self._go_back(learner, look)
         elif look.is_uncertain:
-            self._open_window(learner, look, "the gate breaks")
+            error = label_or_alarm(learner, look, learner.look())
+            if error is None:
+                self._go_back(learner, look)
+            else:
+                self._open_window(learner, look, "the gate breaks", error)
         else:
             assert look.observation is not None
             details = {}
@@ -81,9 +85,26 @@ class Alternating:
             learner.record("accept", "no gate objects", look.findings, **details)
             remember_sound(learner)
 
-    def _open_window(self, learner: Learner, look: Look, why: str) -> None:
+    def _go_back(self, learner: Learner, look: Look) -> None:
+        return_to_sound(learner, look, self.max_returns, REMEDY)
         error = learner.label(learner.look())
-        learner.state.policy["window_left"] = self.window
-        learner.record(
-            "window", f"{why}: {self.window} steps of the reference", look.findings, error=error
-        )
+        self._open_window(learner, look, "alarm: back to the last sound step", error)
+
+    def _open_window(self, learner: Learner, look: Look, why: str, error: float) -> None:
+        """Hand over to the reference, for no more steps than are left; at the last one the label is all."""
+        n_left = min(self.window, self.n_steps - learner.dynamics.step)
+        action = "window" if n_left > 0 else "label"
+        why += f": {n_left} steps of the reference" if n_left > 0 else " at the last step"
+        learner.state.policy["window_left"] = max(n_left, 0)
+        learner.record(action, why, look.findings, error=error, failed_at=look.step)
+
+    def _continue_window(self, learner: Learner) -> None:
+        """Go on with the window; where the reference refuses its own way, back for another one."""
+        alarm = continue_window(learner, self.keep_every)
+        if alarm is None:
+            return
+        return_to_sound(learner, alarm, self.max_returns, REMEDY)
+        if not learner.n_untrained:
+            learner.dynamics.draw_velocities()
+        why = "alarm in the window: back to the last sound step"
+        learner.record("return", why, alarm.findings, failed_at=alarm.step)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from qnep.learn.learner import Learner, LearningFailed, Look
-from qnep.learn.policies.window import check_counts, continue_window, finish, go_back
+from qnep.learn.policies.window import (
+    check_counts,
+    continue_window,
+    finish,
+    go_back,
+    label_or_alarm,
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,10 @@ class InterfaceReactor:
 
     def __post_init__(self) -> None:
         check_counts(self)
-        if not self.growth > 1:
-            raise ValueError(f"growth of the policy must be above 1, got {self.growth:g}")
+        if not (math.isfinite(self.growth) and self.growth > 1):
+            raise ValueError(
+                f"growth of the policy must be a finite number above 1, got {self.growth:g}"
+            )
 
     def begin(self, learner: Learner) -> dict[str, Any]:
         """See `Policy`."""
@@ -59,7 +68,7 @@ class InterfaceReactor:
         if memory["must_train"]:
             self._train_and_start_again(learner)
         elif memory["window_left"] > 0:
-            continue_window(learner, self.keep_every)
+            self._continue_window(learner)
         elif learner.dynamics.step >= memory["length"]:
             self._lengthen(learner)
         else:
@@ -81,7 +90,7 @@ class InterfaceReactor:
         if reached >= self.n_steps:
             finish(learner, f"a run of {reached} steps was stable, the attempt {memory['attempt']}")
             return
-        memory["length"] = min(round(reached * self.growth), self.n_steps)
+        memory["length"] = min(max(reached + 1, round(reached * self.growth)), self.n_steps)
         learner.record("lengthen", f"{reached} steps were stable; now {memory['length']}", [])
 
     def _look(self, learner: Learner) -> None:
@@ -96,6 +105,17 @@ class InterfaceReactor:
         while len(memory["history"]) > 1 and memory["history"][1]["step"] <= newest:
             memory["history"].pop(0)
 
+    def _continue_window(self, learner: Learner) -> None:
+        alarm = continue_window(learner, self.keep_every)
+        if alarm is not None:
+            self._give_up_window(learner, alarm)
+
+    def _give_up_window(self, learner: Learner, look: Look) -> None:
+        """Begin the next run where the reference refuses the way that it was to steer."""
+        learner.state.policy["must_train"] = True
+        why = "the reference refuses a frame of its window: a new run from the start structure"
+        learner.record("return", why, look.findings, failed_at=look.step)
+
     def _steer(self, learner: Learner, look: Look) -> None:
         memory = learner.state.policy
         if memory["attempt"] >= self.max_attempts:
@@ -106,7 +126,10 @@ class InterfaceReactor:
             )
         failed_at = learner.dynamics.step
         go_back(learner, memory["history"][0])
-        error = learner.label(learner.look())
+        error = label_or_alarm(learner, look, learner.look())
+        if error is None:
+            self._give_up_window(learner, look)
+            return
         memory["window_left"] = self.window
         why = f"failure at step {failed_at}: {self.window} steps of the reference from {learner.dynamics.step}"
-        learner.record("steer", why, look.findings, error=error)
+        learner.record("steer", why, look.findings, error=error, failed_at=failed_at)

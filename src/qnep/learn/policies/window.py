@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from qnep.learn.dynamics import REFERENCE, Snapshot
+from qnep.learn.finding import Finding, Observation
 from qnep.learn.learner import Learner, LearningFailed, Look
+from qnep.learn.reference import FrameRefused
 
 
 def check_counts(policy: Any) -> None:
@@ -50,13 +54,38 @@ def go_back(learner: Learner, snapshot: dict[str, Any]) -> None:
     learner.forget_looks()
 
 
-def continue_window(learner: Learner, keep_every: int) -> None:
-    """Let the reference drive to the next frame of a window; training is due at its end."""
+def label_or_alarm(learner: Learner, look: Look, observation: Observation) -> float | None:
+    """Label the present configuration and return the true error, eV/Å.
+
+    None, and one more alarm of the look, where the reference refuses the frame for good.
+    """
+    try:
+        return learner.label(observation)
+    except FrameRefused as refusal:
+        look.alarms.append(_alarm_of(refusal))
+        return None
+
+
+def continue_window(learner: Learner, keep_every: int) -> Look | None:
+    """Let the reference drive to the next frame of a window; training is due at its end.
+
+    Returns an alarm, at which the window ends too, where the reference comes to a frame that it refuses for good.
+    """
     memory = learner.state.policy
     n_steps = min(keep_every, memory["window_left"])
-    _drive_by_reference(learner, n_steps)
+    try:
+        _drive_by_reference(learner, n_steps)
+    except FrameRefused as refusal:
+        memory["window_left"], memory["must_train"] = 0, True
+        # The step that it was refused in has not been counted yet.
+        return Look(learner.dynamics.step + 1, None, [_alarm_of(refusal)], None)
     memory["window_left"] -= n_steps
     memory["must_train"] = memory["window_left"] == 0
+    return None
+
+
+def _alarm_of(refusal: FrameRefused) -> Finding:
+    return Finding("reference", np.inf, 0.0, "", True, (), str(refusal))
 
 
 def _drive_by_reference(learner: Learner, n_steps: int) -> None:
