@@ -241,6 +241,22 @@ def test_errors_from_blocks_are_the_scatter_of_repeated_runs():
     assert np.mean([one.forward for one in barriers]) == pytest.approx(HEIGHT, abs=stated)
 
 
+def test_the_command_runs_what_python_runs(tmp_path, lammps_program):
+    whole = start(tmp_path, lammps_program, walkers=1, time_ps=40.0)
+    whole.run()
+    particle().write(tmp_path / "particle.extxyz")
+    (tmp_path / "free.in").write_text("pair_style zero 3.0\npair_coeff * *\n")
+    words = f"--temperature {TEMPERATURE} --timestep-fs 4 --dump-ps 20 --seed 3 --walkers 1 --pieces 2 --time-ps 40"
+    files = ["--plumed", str(tmp_path / "well.dat"), "--force-field", str(tmp_path / "free.in")]
+    command = ["barrier", str(tmp_path / "particle.extxyz"), *files, "--elements", "Na"]
+    main([*command, *words.split(), "--folder", str(tmp_path / "by_command")])
+    made = BarrierRun(tmp_path / "by_command")
+    assert made.state["dynamics"] == whole.state["dynamics"]
+    assert [len(path.read_text().splitlines()) for path in made.colvars] == [
+        len(path.read_text().splitlines()) for path in whole.colvars
+    ]
+
+
 def test_torn_piece_is_done_again(tmp_path, lammps_program, capsys):
     """Files that a killed piece left longer are cut: the end is that of an uninterrupted run."""
     whole = start(tmp_path, lammps_program, walkers=1, time_ps=8.0)

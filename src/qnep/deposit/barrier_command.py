@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,8 @@ def _start(options: argparse.Namespace) -> BarrierRun:
     if options.structure is None or options.plumed is None:
         raise ValueError("name a structure and a --plumed file, or --resume, or --colvar files")
     atoms = read_last_frame(options.structure)
-    values = {
-        name: getattr(options, name) for name in Dynamics.__dataclass_fields__ if name != "frozen"
-    }
+    names = [field.name for field in fields(Dynamics) if field.name != "frozen"]
+    values = {name: getattr(options, name) for name in names}
     frozen = tuple(np.flatnonzero(select(atoms, options.frozen, 2)).tolist())
     dynamics = Dynamics(**values, frozen=frozen)
     return BarrierRun.start(
