@@ -140,12 +140,35 @@ void PairQNEP::coeff(int narg, char **arg) {
     for (int k = 0; k < n_files; ++k) {
         add_model(arg[2 + k]);
     }
+    check_temperature();
     ewaldflag = pppmflag = has_charges() ? 1 : 0;
     if (settings_.deviation_interval > 0 && n_files < 2) {
         error->all(FLERR, "pair_style qnep, keyword deviation: wanted at least two model files in pair_coeff, got one");
     }
     if (settings_.grade_interval > 0) {
         read_active_set();
+    }
+}
+
+/// The network of a model of the free energy would take an absent temperature for 0 K, far from its training data. All
+/// files are named where none is such a model: one of a committee is enough.
+void PairQNEP::check_temperature() {
+    std::vector<std::string> files;
+    bool is_wanted = false;
+    for (const auto &model : models_) {
+        const bool wants_temperature = model->model().has_temperature;
+        if (wants_temperature && !settings_.has_temperature) {
+            error->all(FLERR,
+                       "pair_style qnep: wanted the keyword temperature (K) for {}, a model of the free energy ({}), "
+                       "got none",
+                       model->file(), model->model().token());
+        }
+        is_wanted |= wants_temperature;
+        files.push_back(model->file() + " (" + model->model().token() + ")");
+    }
+    if (settings_.has_temperature && !is_wanted) {
+        error->all(FLERR, "pair_style qnep, keyword temperature: wanted a model of the free energy, got {}",
+                   joined(files));
     }
 }
 

@@ -98,6 +98,7 @@ private:
     void update_neighbors();
     void share_with_ghosts(double *values);
     void read_active_set();
+    void check_temperature();
     void add_forces();
     void add_energies();
     void add_virials();

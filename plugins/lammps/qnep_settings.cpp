@@ -134,6 +134,7 @@ const std::map<std::string, Reader> &keyword_table() {
          [](QNEPSettings &s, Arguments &a) {
              s.potential.temperature =
                  a.number("a temperature in K, not negative", [](double value) { return value >= 0.0 && value < 1e9; });
+             s.has_temperature = true;
          }},
         {"precision",
          [](QNEPSettings &s, Arguments &a) {

@@ -33,6 +33,7 @@ struct QNEPSettings {
     std::string active_set_file;  // of the extrapolation grade; empty: none
     bigint grade_interval = 0;    // steps
     bool shows_timing = false;
+    bool has_temperature = false;  // given: 0 K is a temperature too
     qnep::PotentialOptions potential;
 
     bool has_slab() const { return slab_factor != 1.0; }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ase import Atoms
 from ase.io import write
 from toy_interface import ANODE, ELEMENTS, FORCE_FIELD, SEI, toy_interface
 
+from qnep import random_model
 from qnep.build.output import write_lammps_data
 from qnep.cli import main
 from qnep.deposit import Deposition, ForceField, Protocol, choose_regions
@@ -215,15 +217,92 @@ def test_command_line(tmp_path, lammps_program, capsys):
     assert "C120" in capsys.readouterr().out
     assert (tmp_path / "run" / "regions.png").exists()
     assert main(["deposit", structure, "--intervals", "1", *folder, *regions, *forces, *times]) == 0
-    assert main(["deposit", "--resume", "--temperature", "400", *folder]) == 2
-    assert "was started with 300.0, got 400.0" in capsys.readouterr().err
-    assert main(["deposit", "--resume", "--intervals", "2", *folder, "--interval-ps", "0.15"]) == 0
+    again = [
+        structure,
+        *regions,
+        *forces,
+        "--interval-ps",
+        "0.15",
+        "--axis",
+        "2",
+        "--faces",
+        "auto",
+    ]
+    assert main(["deposit", "--resume", "--intervals", "2", *folder, *again]) == 0
     assert "2 rows are done" in capsys.readouterr().out
     assert len((tmp_path / "run" / "deposition.csv").read_text().splitlines()) == 1 + 3
     assert main(["deposit", structure, *folder, *regions, *forces]) == 2
     assert "holds a deposition run" in capsys.readouterr().err
     assert main(["deposit", structure, "--folder", "x", "--anode", "elements=Li"]) == 2
     assert "there is no Li" in capsys.readouterr().err
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path, lammps_program, capsys, monkeypatch):
+    """Other values are named with those of the run, also a default that the run does not have; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    write("toy.extxyz", toy_interface())
+    Path("toy.lmp").write_text(FORCE_FIELD)
+    Path("other.lmp").write_text(FORCE_FIELD.replace("0.004", "0.005"))
+    random_model(" ".join(ELEMENTS), seed=1).write("nep.txt")
+    words = (
+        f"--anode {ANODE} --sei {SEI} --frozen {ANODE} --force-field toy.lmp --elements {','.join(ELEMENTS)} "
+        "--temperature 310 --seed 2 --interval-ps 0.03 --equilibration-ps 0 --timestep-fs 1.5 --folder run"
+    )
+    assert main(["deposit", "toy.extxyz", *words.split(), "--intervals", "1"]) == 0
+    texts = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    for given, message in {
+        "--temperature 300": "--temperature: .* wanted 310.0 as in run/state.json, got 300.0",
+        "--seed 1": "--seed: .* wanted 2 .* got 1",
+        "--variables height coordination": "--variables: .* wanted height .* got height coordination",
+        "--bias moving": "--bias: .* wanted metadynamics .* got moving",
+        "--axis x": "--axis: .* wanted z .* got x",
+        "--sei auto": f"--sei: .* wanted {SEI} .* got auto",
+        "--frozen none": f"--frozen: .* wanted {ANODE} .* got none",
+        "--faces one": "--faces: .* wanted auto .* got one",
+        "--force-field other.lmp": "--force-field: .*wanted .* 0.004 .* got .* 0.005 ",
+        "--model nep.txt": "--model: .* wanted pair_style hybrid .* got pair_style qnep; .*nep.txt",
+        "--elements Na,C,F,N,O,P": "--elements: .* wanted C F N Na O P .* got Na C F N O P",
+        "other.extxyz": "structure: .* wanted .*/toy.extxyz .* got .*/other.extxyz",
+        "--intervals 0": "--intervals: the run in run has 1, more are possible, got 0",
+        "--show": "--show: .* leave out --resume",
+    }.items():
+        assert main(["deposit", "--resume", "--folder", "run", *given.split()]) == 2
+        assert re.search(message, capsys.readouterr().err), given
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == texts
+
+
+def test_a_negative_number_of_intervals_is_refused(capsys):
+    assert main(["deposit", "toy.extxyz", "--intervals", "-1"]) == 2
+    assert "--intervals: wanted 0 or more, got -1" in capsys.readouterr().err
+
+
+def test_a_run_that_does_not_say_what_was_selected(tmp_path, lammps_program, capsys):
+    """Of an older version, or started from Python."""
+    folder = start(tmp_path / "run", lammps_program).folder
+    assert main(["deposit", "--resume", "--folder", str(folder), "--sei", SEI]) == 2
+    assert "state.json does not say what this one was: leave it out" in capsys.readouterr().err
+
+
+def test_a_model_of_the_free_energy_has_the_temperature_of_the_run(
+    tmp_path, lammps_program, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write("toy.extxyz", toy_interface())
+    random_model(" ".join(ELEMENTS), has_temperature=True, energy_scale=0.01, seed=1).write(
+        "nep.txt"
+    )
+    words = (
+        f"--anode {ANODE} --sei {SEI} --model nep.txt --elements {','.join(ELEMENTS)} "
+        "--temperature 310 --equilibration-ps 0 --intervals 0 --folder run"
+    )
+    assert main(["deposit", "toy.extxyz", *words.split()]) == 0
+    text = (tmp_path / "run" / "interval_0000" / "in.lammps").read_text()
+    assert "pair_style qnep temperature 310\n" in text
+    again = ["--model", "nep.txt", "--intervals", "0"]
+    assert main(["deposit", "--resume", "--folder", "run", *again]) == 0
+    with pytest.raises(LammpsError, match="wanted a temperature in K, got none"):
+        ForceField.from_model("nep.txt", ELEMENTS)
 
 
 def test_regions_of_other_dialects_and_formats(tmp_path, capsys):
@@ -267,7 +346,9 @@ def test_help_tells_defaults_where_there_are_any(capsys, command):
     text = " ".join(capsys.readouterr().out.split())
     assert "(default: None)" not in text and "(default: False)" not in text
     assert "alphabetical) (default" not in text
-    assert "of the run, K (default: 300.0)" in text
+    assert "of the dynamics, fs (default: 0.5)" in text
+    temperature = "300.0" if command == "deposit" else "TEMP of the PLUMED file, else 300.0"
+    assert f"of the run, K (default: {temperature})" in text
 
 
 @pytest.mark.parametrize(
@@ -338,6 +419,14 @@ def test_refusals(tmp_path, lammps_program):
         ({"interval_ps": 0.0}, "interval_ps must be positive"),
         ({"source": "sea"}, "source must be one of"),
         ({"release_height": 4.0}, "release_height must not be above arrival_height"),
+        ({"temperature": float("inf")}, "temperature must be positive, got inf"),
+        ({"timestep_fs": -0.5}, "timestep_fs must be positive, got -0.5"),
+        ({"dump_ps": float("nan")}, "dump_ps must be positive, got nan"),
+        ({"equilibration_ps": -1.0}, "equilibration_ps must be 0 or more, got -1.0"),
+        ({"release_height": -1.0}, "release_height must be positive, got -1.0"),
+        ({"hill_height": 0.0}, "hill_height must be positive, got 0.0"),
+        ({"bias_factor": 1.0}, "bias_factor must be greater than 1, got 1.0"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
     ],
 )
 def test_bad_protocols(changes, message):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms, units
 
+from qnep import random_model
 from qnep.cli import main
-from qnep.deposit.barrier import BarrierError, BarrierRun, find_columns
+from qnep.deposit.barrier import BarrierError, BarrierRun, bias_temperature, find_columns
 from qnep.deposit.dynamics import Dynamics
 from qnep.deposit.engine import ForceField
 from qnep.deposit.frame import Frame
@@ -278,14 +281,153 @@ def test_torn_piece_is_done_again(tmp_path, lammps_program, capsys):
         with path.open("a") as file:
             file.write(" 99.0 1.0 half a li")
     for option, message in (
-        (["--walkers", "3"], "--walkers: the run"),
-        (["--seed", "9"], "--seed"),
+        (["--walkers", "3"], "--walkers: a resumed run keeps its settings, wanted 1"),
+        (["--seed", "9"], "--seed: a resumed run keeps its settings, wanted 3"),
     ):
         assert main(["barrier", "--resume", "--folder", str(other / "run"), *option]) == 2
         assert message in capsys.readouterr().err
     resumed = BarrierRun(other / "run")
     resumed.run()
     assert [path.read_text() for path in (*resumed.colvars, *resumed.hills)] == expected
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> list[str]:
+    """A particle, its PLUMED file at 450 K and its forces; returns the words of a short run with them."""
+    monkeypatch.chdir(tmp_path)
+    particle().write("particle.extxyz")
+    Path("well.dat").write_text(PLUMED.replace("TEMP=300.0", "TEMP=450"))
+    Path("free.in").write_text(FREE.commands)
+    words = "--plumed well.dat --force-field free.in --elements Na --timestep-fs 4 --time-ps 4 --pieces 2"
+    return ["barrier", "particle.extxyz", *words.split(), "--folder", "run"]
+
+
+def state_of_new_run(command: list[str]) -> dict:
+    """Whether so short a run gives a profile is of no interest here."""
+    main(command)
+    return BarrierRun("run").state
+
+
+def test_the_temperature_is_that_of_the_bias(files, lammps_program):
+    assert state_of_new_run(files)["dynamics"]["temperature"] == 450.0
+    bath = Path("run/walker_0/in.lammps").read_text()
+    assert "langevin 450.0 450.0" in bath
+
+
+@pytest.mark.parametrize("given", [["--temperature", "300"], ["--temperature", "450.5"]])
+def test_another_temperature_than_that_of_the_bias_is_refused(given, files, lammps_program, capsys):
+    assert main([*files, *given]) == 2
+    message = f"must be that of the bias, 450 K (TEMP in well.dat), got {given[1]} K"
+    assert message in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_finished_files_have_the_temperature_of_their_bias(files, capsys):
+    generator = np.random.default_rng(3)
+    rows = "".join(f"{k} {x:.6f} 0.0 0.0\n" for k, x in enumerate(generator.normal(5, 0.5, 2000)))
+    Path("COLVAR").write_text("#! FIELDS time place.x hills.rbias lid.bias\n" + rows)
+    command = ["barrier", "--colvar", "COLVAR", "--plumed", "well.dat", "--folder", "out"]
+    for given, temperature in (([], 450.0), (["--temperature", "450"], 450.0)):
+        main([*command, *given])  # one well has no barrier, its profile is written before that
+        samples = [read_samples(Path("COLVAR"), "place.x", "hills.rbias")]
+        wanted = reweighted_profile(samples, "place.x", temperature, discard=0.2).free_energy
+        np.testing.assert_allclose(np.loadtxt("out/free_energy.dat")[:, 1], wanted, atol=1e-7)
+    capsys.readouterr()
+    assert main([*command, "--temperature", "300"]) == 2
+    assert "must be that of the bias, 450 K" in capsys.readouterr().err
+
+
+def test_two_temperatures_of_a_bias_are_refused(files, tmp_path):
+    Path("well.dat").write_text(PLUMED.replace("ARG=place.x AT", "TEMP=500 ARG=place.x AT"))
+    with pytest.raises(BarrierError, match=r"got TEMP=300.0 in line 5, TEMP=500 in line 8"):
+        bias_temperature("well.dat")
+    Path("well.dat").write_text(PLUMED.replace("TEMP=300.0", "TEMP=warm"))
+    with pytest.raises(BarrierError, match=r"wanted a number of K, got TEMP=warm in line 5"):
+        bias_temperature("well.dat")
+    shipped = Path(__file__).parents[2] / "plumed_inputs"
+    assert bias_temperature(shipped / "ec_ring_opening.dat") == 450.0
+    assert bias_temperature(shipped / "walls.dat") is None
+
+
+def test_a_resumed_run_keeps_its_settings(files, lammps_program, capsys):
+    """Other values are named with those of the run, also a default that the run does not have; nothing is written."""
+    state_of_new_run([*files, "--seed", "3", "--frozen", "indices=1", "--production", "0"])
+    Path("other.dat").write_text(Path("well.dat").read_text().replace("HEIGHT=0.01", "HEIGHT=0.02"))
+    Path("other.in").write_text("pair_style zero 4.0\npair_coeff * *\n")
+    random_model("Na", seed=1).write("nep.txt")
+    texts = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    for given, message in {
+        "--temperature 300": "--temperature: .* wanted 450.0 as in run/barrier.json, got 300.0",
+        "--seed 1": "--seed: .* wanted 3 .* got 1",
+        "--timestep-fs 0.5": "--timestep-fs: .* wanted 4.0 .* got 0.5",
+        "--walkers 2": "--walkers: .* wanted 1 .* got 2",
+        "--pieces 10": "--pieces: .* wanted 2 .* got 10",
+        "--production 0.5": "--production: .* wanted 0.0 .* got 0.5",
+        "--frozen none": "--frozen: .* wanted indices=1 .* got none",
+        "--plumed other.dat": "--plumed: .* wanted .*HEIGHT=0.01 .*walker_0/plumed.dat, got .*=0.02",
+        "--force-field other.in": "--force-field: .* wanted pair_style zero 3.0; .* got .*zero 4.0",
+        "--model nep.txt": "--model: .* wanted pair_style zero 3.0; .* got pair_style qnep; .*nep.txt",
+        "--elements C": "--elements: .* wanted Na as in run/barrier.json, got C",
+        "other.extxyz": "structure: .* wanted .*/particle.extxyz .* got .*/other.extxyz",
+        "--time-ps 3": "--time-ps: the run in run has 4 ps, more are possible, got 3",
+        "--time-ps nan": "--time-ps: .* got nan",
+        "--colvar COLVAR --plumed well.dat": "--colvar .* leave out --resume",
+        "--hills HILLS": "--hills: wanted with --colvar",
+    }.items():
+        assert main(["barrier", "--resume", "--folder", "run", *given.split()]) == 2
+        assert re.search(message, capsys.readouterr().err), given
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == texts
+    main(
+        [*files, "--resume", "--lammps", "lmp", "--frozen", "indices=1"]
+    )  # the same may be said again
+    assert "a resumed run keeps" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("production", "has_more_hills"), [("0.5", False), ("0", True)])
+def test_a_longer_time_extends_a_finished_run(production, has_more_hills, files, lammps_program):
+    """From 4 to 7 ps in pieces of 2 ps: two more, to 8 ps; hills only where the whole run adds them."""
+    hills = Path("run/walker_0/HILLS")
+    start = state_of_new_run([*files, "--production", production])
+    times, n_hills = read_colvar("run/walker_0/COLVAR")["time"], len(read_colvar(hills)["time"])
+    for _ in range(2):  # said again it changes nothing
+        main([*files, "--resume", "--production", production, "--time-ps", "7"])
+        state = BarrierRun("run").state
+        assert (start["done"], state["done"], state["steps"]) == (2, 4, start["steps"])
+        longer = read_colvar("run/walker_0/COLVAR")["time"]
+        assert (times[-1], longer[-1]) == (pytest.approx(4.0), pytest.approx(8.0))
+        assert len(longer) == 2 * len(times) - 1
+        assert (len(read_colvar(hills)["time"]) > n_hills) == has_more_hills
+        assert BarrierRun("run").static_from_ps == (0.0 if has_more_hills else 2.0)
+
+
+def test_a_model_of_the_free_energy_has_the_temperature_of_the_bias(files, lammps_program):
+    random_model("Na", has_temperature=True, energy_scale=0.01, seed=1).write("nep.txt")
+    words = " ".join(files).replace("--force-field free.in", "--model nep.txt").split()
+    state_of_new_run(words)
+    text = Path("run/walker_0/in.lammps").read_text()
+    assert "pair_style qnep temperature 450\n" in text
+    assert BarrierRun("run").state["done"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--time-ps -4", "time_ps must be positive, got -4.0"),
+        ("--time-ps inf", "time_ps must be positive, got inf"),
+        ("--timestep-fs 0", "timestep_fs must be positive, got 0.0"),
+        ("--temperature -5", "temperature must be positive, got -5.0"),
+        ("--seed -1", "seed must be 0 or more, got -1"),
+        ("--walkers 0", "at least one walker and one piece, got 0 and 2"),
+        ("--blocks 1", "--blocks: wanted 2 or more, got 1"),
+        ("--discard 1", "--discard: wanted a part from 0 to below 1, got 1.0"),
+        ("--product 3 2", "--product: wanted LOW below HIGH, got 3 2"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(words, message, files, lammps_program, capsys):
+    assert main([*files, *words.split()]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("run").exists()
 
 
 def frame_steps(run: BarrierRun) -> list[int]:

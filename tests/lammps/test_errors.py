@@ -71,6 +71,18 @@ WRONG_SYSTEMS = {
         {"coefficients": "* * dipole.txt Na C O"},
         "wanted a model of an energy, got dipole.txt",
     ),
+    "model of the free energy without a temperature": (
+        {"coefficients": "* * free.txt Na C O"},
+        "wanted the keyword temperature (K) for free.txt, a model of the free energy (nep4_temperature), got none",
+    ),
+    "model of the free energy among others without a temperature": (
+        {"coefficients": "* * plain.txt free.txt Na C O"},
+        "wanted the keyword temperature (K) for free.txt",
+    ),
+    "temperature for models that ask for none": (
+        {"style": "qnep temperature 0", "coefficients": "* * plain.txt nep.txt Na C O"},
+        "keyword temperature: wanted a model of the free energy, got plain.txt (nep4) nep.txt (nep4_charge2)",
+    ),
     "too few elements": (
         {"coefficients": "* * nep.txt Na"},
         "at least one model file and 3 element(s), one for each atom type (or NULL), got 4 argument(s)",
@@ -188,6 +200,9 @@ def files(tmp_path, random_electrolyte):
     text = (tmp_path / "nep.txt").read_text()
     (tmp_path / "cut.txt").write_text(text[: len(text) // 2])
     random_model("Na C O", radial_cutoff=5.0, seed=3).write(str(tmp_path / "plain.txt"))
+    random_model("Na C O", has_temperature=True, radial_cutoff=5.0, seed=3).write(
+        str(tmp_path / "free.txt")
+    )
     (tmp_path / "empty.txt").write_text("")
     random_model("Na C O", kind="dipole", seed=3).write(str(tmp_path / "dipole.txt"))
     return random_electrolyte(20)

@@ -17,7 +17,7 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 from ase.io import read, write
 
-from qnep import random_model
+from qnep import QNEP, random_model
 from qnep.cli import main
 from qnep.lammps.md_input import MDSettings, md_input
 from qnep.lammps.md_run import complete_restarts, cut_table, cut_trajectory, locked
@@ -237,6 +237,23 @@ def test_a_run_is_not_overwritten(structure, capsys):
             ["md", "start.extxyz", "nep.txt", "--threads", "-2"],
             "--threads: wanted at least 1, got -2",
         ),
+        *(
+            (["md", "start.extxyz", "nep.txt", *words.split()], message)
+            for words, message in {
+                "--timestep -0.5": "timestep must be positive, got -0.5",
+                "--timestep nan": "timestep must be positive, got nan",
+                "--timestep inf": "timestep must be positive, got inf",
+                "--temperature inf": "temperature must be positive, got inf K",
+                "--thermo-interval 0": "thermo_interval must be positive, got 0",
+                "--trajectory-interval -1": "trajectory_interval must be positive, got -1",
+                "--restart-interval 0": "restart_interval must be positive, got 0",
+                "--seed -1": "seed must be positive, got -1",
+                "--pressure nan --ensemble npt": "pressure must be a number of bar, got nan",
+                "--charge inf": "charge must be a number of e, got inf",
+                "--slab 1": "slab must be a factor from 1.5 to 100",
+                "second.txt --deviation-interval -5": "deviation_interval must be 0 or more, got -5",
+            }.items()
+        ),
         (["md", "none.extxyz", "nep.txt"], "none.extxyz"),
         (["md", "start.extxyz", "none.txt"], "none.txt"),
     ],
@@ -244,6 +261,91 @@ def test_a_run_is_not_overwritten(structure, capsys):
 def test_wrong_arguments(arguments, message, structure, capsys):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+@pytest.mark.parametrize(
+    ("ensemble", "words", "wanted"),
+    [
+        ("nvt", "--pressure 1", "npt"),
+        ("nve", "--pressure 1", "npt"),
+        ("nvt", "--anisotropic", "npt"),
+        ("nve", "--anisotropic", "npt"),
+        ("nve", "--final-temperature 400", "nvt or npt"),
+    ],
+)
+def test_options_of_another_ensemble_are_refused(
+    ensemble, words, wanted, is_resumed, structure, tmp_path, capsys
+):
+    """Even a default that is repeated: who names a pressure expects a barostat."""
+    start = ["md", "start.extxyz", "nep.txt", *OPTIONS, "--ensemble", ensemble, "--write-only"]
+    arguments = [*start, *words.split()]
+    option = words.split()[0]
+    message = f"{option}: wanted --ensemble {wanted}, got {ensemble}: "
+    if is_resumed:
+        assert main(start) == 0
+        arguments = ["md", "--resume", "--write-only", *words.split()]
+        if "--pressure" not in words:  # others than the default differ from the run's before all
+            message = f"{option}: a resumed run keeps its settings"
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert is_resumed or not (tmp_path / "md").exists()
+
+
+def test_a_pressure_and_a_ramp_where_they_belong(structure, tmp_path):
+    words = "--ensemble npt --pressure 5 --anisotropic --final-temperature 400 --write-only"
+    assert main(["md", "start.extxyz", "nep.txt", *OPTIONS, *words.split()]) == 0
+    assert re.search(r"fix dynamics all npt temp 100 400 .* aniso 5 5 ", md_text(tmp_path))
+
+
+def md_text(tmp_path) -> str:
+    return (tmp_path / "md" / "in.md").read_text()
+
+
+def test_a_charge_needs_a_model_with_charges(structure, tmp_path, capsys):
+    random_model("Na C O", seed=2).write("plain.txt")
+    start = ["md", "start.extxyz", "plain.txt", *OPTIONS, "--write-only", "--charge"]
+    assert main([*start, "-1"]) == 2
+    message = "--charge: wanted a model with charges, got -1 e for plain.txt without any"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "md").exists()
+    assert main([*start, "0"]) == 0
+    assert main(["md", "start.extxyz", "nep.txt", "--folder", "x", *start[3:], "-1"]) == 0
+
+
+@pytest.fixture
+def free_energy_model(structure):
+    random_model(
+        "Na C O", has_temperature=True, radial_cutoff=4.5, n_neurons=8, energy_scale=0.1, seed=5
+    ).write("free.txt")
+
+
+@pytest.mark.parametrize("ensemble", ["nvt", "nve"])
+def test_a_model_of_the_free_energy_has_the_temperature_of_the_run(
+    ensemble, free_energy_model, tmp_path
+):
+    """Energy of the first step against the calculator, also of the run that is resumed; a committee of both kinds."""
+    words = ["--ensemble", ensemble, "--temperature", "900", "--steps", "10"]
+    assert main(["md", "start.extxyz", "free.txt", "nep.txt", *OPTIONS, *words]) == 0
+    atoms = read("start.extxyz")
+    energies = {}
+    for temperature in (0.0, 900.0):
+        atoms.calc = QNEP("free.txt", temperature=temperature)
+        energies[temperature] = atoms.get_potential_energy()
+    found = read_thermo(tmp_path / "md" / "log.lammps")["PotEng"][0]
+    assert found == pytest.approx(
+        energies[900.0], abs=1e-6 * len(atoms)
+    )  # eV, digits of the data file
+    assert abs(energies[0.0] - energies[900.0]) > 1e-3
+    assert main(["md", "--resume", "--steps", "20"]) == 0
+    assert "temperature 900\n" in (tmp_path / "md" / "in.md.resumed").read_text()
+
+
+def test_a_ramp_with_a_model_of_the_free_energy_is_refused(free_energy_model, tmp_path, capsys):
+    assert main(["md", "start.extxyz", "nep.txt", "free.txt", *OPTIONS, *RAMP]) == 2
+    message = r"final_temperature must be left out for a model of the free energy, .* \(100.0 K\), got 900.0 K"
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "md").exists()
 
 
 @pytest.mark.parametrize(

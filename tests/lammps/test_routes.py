@@ -216,6 +216,17 @@ def test_free_energy_at_a_temperature(evaluate, random_electrolyte, tmp_path):
     assert abs(energies[1] - energies[0]) > 1e-3
 
 
+def test_a_temperature_needs_only_one_model_of_the_free_energy(
+    evaluate, random_electrolyte, tmp_path
+):
+    """A committee of both kinds, at 0 K, which is a temperature when it is asked for."""
+    write_model(tmp_path, 0, has_temperature=True)
+    write_model(tmp_path, 0, name="plain.txt")
+    atoms = random_electrolyte(20)
+    found = evaluate(atoms, ELEMENTS, "qnep temperature 0", "nep.txt plain.txt")
+    assert_equal(found, reference(tmp_path, temperature=0.0), ROUNDING, "energy forces")
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize(("n_ranks", "n_threads"), [(1, 2), (2, 2)])
 def test_threads_and_ranks_together(n_ranks, n_threads, evaluate, random_electrolyte, tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from qnep.deposit.dynamics import (
     TRAJECTORY,
     Dynamics,
     end_line,
+    require_positive,
     setup_lines,
 )
 from qnep.deposit.engine import ForceField, LammpsProgram
@@ -105,6 +108,42 @@ def _require_units(plumed_file: str | Path, instructions: list[Instruction]) -> 
         )
 
 
+def bias_temperature(plumed_file: str | Path) -> float | None:
+    """Return the temperature (K) that the actions of a PLUMED file name by TEMP; None where none does.
+
+    Raises
+    ------
+    BarrierError : two of them differ, or one is no number.
+    """
+    found: dict[float, str] = {}
+    for one in read_plumed_input(plumed_file):
+        if text := one.get("TEMP"):
+            place = f"TEMP={text} in line {one.line}"
+            try:
+                found.setdefault(float(text), place)
+            except ValueError as failure:
+                raise BarrierError(f"{plumed_file}: wanted a number of K, got {place}") from failure
+    if len(found) > 1:
+        raise BarrierError(
+            f"{plumed_file}: wanted one temperature, got {', '.join(found.values())}"
+        )
+    return next(iter(found), None)
+
+
+def require_bias_temperature(plumed_file: str | Path, temperature: float) -> None:
+    """Check that dynamics and bias have the same temperature (K): weights and hills are in units of its kT.
+
+    Raises
+    ------
+    BarrierError : the PLUMED file names another one.
+    """
+    wanted = bias_temperature(plumed_file)
+    if wanted is not None and temperature != wanted:
+        raise BarrierError(
+            f"temperature must be that of the bias, {wanted:g} K (TEMP in {plumed_file}), got {temperature:g} K"
+        )
+
+
 class BarrierRun:
     """A run in a folder: `walker_N` for each walker, hills shared in `hills`.
 
@@ -125,16 +164,19 @@ class BarrierRun:
     def start(
         cls, folder: str | Path, frame: Frame, plumed_file: str | Path, force_field: ForceField, dynamics: Dynamics,
         program: LammpsProgram, walkers: int = 1, pieces: int = 10, time_ps: float = 100.0, production: float = 0.5,
+        selections: Mapping[str, str] | None = None,
     ) -> BarrierRun:  # fmt: skip
         """Set a run up: `time_ps` per walker, in pieces after each of which it can be taken up again.
 
         The last part of the run, `production` (0 to 1, rounded to pieces), adds no more hills: only a bias that does
         not change can be taken out of the samples exactly, and only then do blocks of time show the whole error. Biases
-        other than METAD run as they are.
+        other than METAD run as they are. `selections` are words of the command line that chose structure and atoms, by
+        their options, kept so that a resumed run is asked for no others.
 
         Raises
         ------
         FileExistsError : the folder holds a run.
+        BarrierError : the PLUMED file has another temperature than the dynamics, or no variable to follow.
         PlumedError : PLUMED refuses the file; with its own message and the line.
         """
         folder = Path(folder)
@@ -146,6 +188,7 @@ class BarrierRun:
             raise BarrierError(
                 f"needs at least one walker and one piece, got {walkers} and {pieces}"
             )
+        require_positive("time_ps", time_ps)
         if not 0 <= production < 1:
             raise BarrierError(f"production must be a part of the run, 0 to 1, got {production}")
         unknown = sorted(set(frame.symbols) - set(force_field.elements))
@@ -153,13 +196,14 @@ class BarrierRun:
             raise BarrierError(f"the force field does not know {' '.join(unknown)}")
         check_plumed_input(plumed_file, len(frame.symbols))
         columns = find_columns(plumed_file)
+        require_bias_temperature(plumed_file, dynamics.temperature)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hills").mkdir()
         for walker in range(walkers):
             place = folder / f"walker_{walker}"
             place.mkdir()
             write_frame(place / START_FRAME, frame)
-            instructions = _for_walker(read_plumed_input(plumed_file), walker, walkers, dynamics)
+            instructions = _for_walker(read_plumed_input(plumed_file), walker, walkers)
             title = f"walker {walker} of {walkers}"
             write_plumed_input(place / GROWING, instructions, title)
             write_plumed_input(
@@ -171,9 +215,70 @@ class BarrierRun:
             "columns": asdict(columns), "force_field": asdict(force_field), "dynamics": asdict(dynamics),
             "program": asdict(program), "walkers": walkers, "pieces": pieces,
             "steps": max(1, dynamics.steps(time_ps) // pieces), "done": 0, "sizes": {}, "growing": n_growing,
+            "asked": {
+                "pieces": pieces, "production": production, "time_ps": time_ps, **(selections or {}),
+            },
         }  # fmt: skip
         _save(folder, state)
         return cls(folder)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decided the run beside dynamics, forces and walkers; an older run knows only its pieces and its time."""
+        state = self.state
+        time_ps = state["pieces"] * state["steps"] * state["dynamics"]["timestep_fs"] / 1000
+        return state.get("asked", {"pieces": state["pieces"], "time_ps": time_ps})
+
+    def extend(self, time_ps: float) -> None:
+        """Lengthen the run to a time of each walker, by pieces like the others; does nothing if it has this time.
+
+        Hills are added no longer than before, unless all of the run adds them.
+
+        Raises
+        ------
+        BarrierError : the run is longer already.
+        """
+        asked, state = self.asked, self.state
+        if not time_ps >= asked["time_ps"] or time_ps == math.inf:
+            raise BarrierError(
+                f"--time-ps: the run in {self.folder} has {asked['time_ps']:g} ps, more are possible, got {time_ps:g}"
+            )
+        if time_ps == asked["time_ps"]:
+            return
+        steps = self._dynamics.steps(time_ps)
+        pieces = max(state["pieces"], math.ceil(steps / state["steps"]))
+        if state.get("growing", state["pieces"]) == state["pieces"]:
+            state["growing"] = pieces
+        state["pieces"] = pieces
+        state["asked"] = {**asked, "time_ps": time_ps}
+        _save(self.folder, state)
+
+    def require_same_bias(self, plumed_file: str | Path) -> None:
+        """Check that a PLUMED file has the instructions that the run was started with.
+
+        Raises
+        ------
+        BarrierError : one differs, or there are more or fewer of them.
+        """
+        used = self.folder / "walker_0" / GROWING
+        ours = [one.text for one in read_plumed_input(used)]
+        theirs = _for_walker(read_plumed_input(plumed_file), 0, self.state["walkers"])
+        for wanted, got in zip_longest(ours, (one.text for one in theirs), fillvalue="nothing"):
+            if wanted != got:
+                raise BarrierError(
+                    f"--plumed: a resumed run keeps its bias, wanted {wanted!r} as in {used}, got {got!r} in "
+                    f"{plumed_file}"
+                )
+
+    @property
+    def force_field(self) -> ForceField:
+        stored = self.state["force_field"]
+        return ForceField(stored["commands"], tuple(stored["elements"]))
+
+    @property
+    def _dynamics(self) -> Dynamics:
+        values = self.state["dynamics"]
+        return Dynamics(**{**values, "frozen": tuple(values["frozen"])})
 
     def run(self, report: Callable[[int, int], None] = lambda done, pieces: None) -> None:
         """Run the pieces that are left, all walkers of a piece at the same time."""
@@ -226,11 +331,7 @@ class BarrierRun:
     def _run_piece(self, walker: int) -> None:
         folder = self.folder / f"walker_{walker}"
         done, steps = self.state["done"], self.state["steps"]
-        force_field = ForceField(
-            self.state["force_field"]["commands"], tuple(self.state["force_field"]["elements"])
-        )
-        values = self.state["dynamics"]
-        dynamics = Dynamics(**{**values, "frozen": tuple(values["frozen"])})
+        force_field, dynamics = self.force_field, self._dynamics
         program = LammpsProgram(
             tuple(self.state["program"]["command"]), self.state["program"]["environment"]
         )
@@ -258,9 +359,7 @@ class BarrierRun:
         (folder / END_FRAME).replace(folder / f"piece_{done:03d}.dump")
 
 
-def _for_walker(
-    instructions: list[Instruction], walker: int, walkers: int, dynamics: Dynamics
-) -> list[Instruction]:
+def _for_walker(instructions: list[Instruction], walker: int, walkers: int) -> list[Instruction]:
     """Share the hills of METAD among the walkers through PLUMED's walker files."""
     if walkers == 1:
         return instructions

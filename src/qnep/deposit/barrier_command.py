@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qnep._optional import require
-from qnep.deposit.barrier import BarrierRun, find_columns
+from qnep.deposit.barrier import (
+    STATE_FILE,
+    BarrierRun,
+    bias_temperature,
+    find_columns,
+    require_bias_temperature,
+)
 from qnep.deposit.command import (
     KnownDefaultsFormatter,
     add_force_field_options,
+    add_numbers,
     force_field_of,
-    require_same_protocol,
+    require_same_forces,
 )
-from qnep.deposit.dynamics import Dynamics
+from qnep.deposit.dynamics import Dynamics, require_positive
 from qnep.deposit.engine import LammpsProgram
 from qnep.deposit.frame import Frame
 from qnep.deposit.free_energy import (
@@ -32,9 +39,12 @@ from qnep.deposit.free_energy import (
 )
 from qnep.deposit.regions import select
 from qnep.io import read_last_frame
+from qnep.lammps.resumed_settings import given_settings, require_kept, with_default
 
 DEFAULTS = Dynamics()
-N_WALKERS, N_PIECES = 1, 10
+COUNTS = {"walkers": 1, "pieces": 10, "time_ps": 100.0, "production": 0.5}
+FROZEN = "none"
+"""Defaults of the options that decide a run. The parser has none: with --resume it matters which of them were given."""
 TABLE, FIGURE = "free_energy.dat", "free_energy.png"
 
 
@@ -50,30 +60,35 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--plumed", type=Path, help="PLUMED file with the bias, UNITS in Å, eV, ps")
     parser.add_argument("--folder", type=Path, default=Path("barrier"), help="of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --folder")
-    parser.add_argument("--walkers", type=int, default=N_WALKERS, help="that share their hills")
-    parser.add_argument("--time-ps", type=float, default=100.0, help="of each walker, ps")
+    for name, (kind, meaning) in {
+        "walkers": (int, "that share their hills"),
+        "time_ps": (
+            float,
+            "of each walker, ps; a larger one than before extends a run that is resumed",
+        ),
+        "pieces": (int, "in which the run can be taken up again"),
+        "production": (
+            float,
+            "part of the run, at its end, that adds no more hills and makes the profile; 0: the whole run does",
+        ),
+    }.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, help=with_default(meaning, COUNTS[name])
+        )
     parser.add_argument(
-        "--pieces", type=int, default=N_PIECES, help="in which the run can be taken up again"
-    )
-    parser.add_argument(
-        "--production",
+        "--temperature",
+        metavar="NUMBER",
         type=float,
-        default=0.5,
-        help="part of the run, at its end, that adds no more hills and makes the profile; 0: the whole run does",
+        help=with_default("of the run, K", f"TEMP of the PLUMED file, else {DEFAULTS.temperature}"),
     )
-    for name, meaning in {
-        "temperature": "of the run, K",
+    numbers = {
         "timestep_fs": "of the dynamics, fs",
         "damping_ps": "relaxation time of the Langevin bath, ps",
         "dump_ps": "time between frames of the trajectory, ps",
-    }.items():
-        default = getattr(DEFAULTS, name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=float, default=default, help=meaning
-        )
-    parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of all random numbers")
+    }
+    add_numbers(parser, numbers, DEFAULTS)
     parser.add_argument(
-        "--frozen", default="none", help="atoms that stay where they are, as indices=0-63"
+        "--frozen", help=with_default("atoms that stay where they are, as indices=0-63", FROZEN)
     )
     add_force_field_options(parser)
     group = parser.add_argument_group("profile")
@@ -103,6 +118,7 @@ def register(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run or resume, then write table and figure and print the barrier."""
+    _check_profile(options)
     colvars, hills, plumed_file, temperature, start_ps = _finished_files(options)
     columns = find_columns(plumed_file, options.variable)
     samples = [
@@ -129,15 +145,26 @@ def run(options: argparse.Namespace) -> None:
     print(f"table {options.folder / TABLE}, figure {options.folder / FIGURE}")
 
 
+def _check_profile(options: argparse.Namespace) -> None:
+    """Look at the options of the profile before the run, which may take days."""
+    if options.blocks < 2:
+        raise ValueError(f"--blocks: wanted 2 or more, got {options.blocks}")
+    if options.discard is not None and not 0 <= options.discard < 1:
+        raise ValueError(f"--discard: wanted a part from 0 to below 1, got {options.discard}")
+    for state in ("reactant", "product"):
+        low, high = getattr(options, state) or (0.0, 1.0)
+        if not low < high:
+            raise ValueError(f"--{state}: wanted LOW below HIGH, got {low:g} {high:g}")
+
+
 def _finished_files(
     options: argparse.Namespace,
 ) -> tuple[list[Path], list[Path], Path, float, float]:
     """COLVAR and HILLS files, the PLUMED file that made them, the temperature (K), and from when they count (ps)."""
     if options.colvar:
-        if options.plumed is None:
-            raise ValueError("--colvar needs the --plumed file that made it")
-        options.folder.mkdir(parents=True, exist_ok=True)
-        return options.colvar, options.hills or [], options.plumed, options.temperature, 0.0
+        return _given_files(options)
+    if options.hills:
+        raise ValueError("--hills: wanted with --colvar, those of a run are in its folder")
     barrier_run = _resume(options) if options.resume else _start(options)
     barrier_run.run(lambda done, pieces: print(f"piece {done} of {pieces} done", flush=True))
     plumed_file = options.folder / "walker_0" / "plumed.dat"
@@ -150,12 +177,53 @@ def _finished_files(
     )
 
 
+def _given_files(
+    options: argparse.Namespace,
+) -> tuple[list[Path], list[Path], Path, float, float]:
+    if options.plumed is None:
+        raise ValueError("--colvar needs the --plumed file that made it")
+    if options.resume:
+        raise ValueError("--colvar takes finished files: leave out --resume")
+    temperature = _temperature(options)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    return options.colvar, options.hills or [], options.plumed, temperature, 0.0
+
+
+def _temperature(options: argparse.Namespace) -> float:
+    """That of the bias, unless it says none; another one is refused."""
+    if options.temperature is None:
+        found = bias_temperature(options.plumed)
+        return DEFAULTS.temperature if found is None else found
+    require_positive("temperature", options.temperature)
+    require_bias_temperature(options.plumed, options.temperature)
+    return float(options.temperature)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options on the command line that decide the run, but for its forces and its bias."""
+    names = {*(field.name for field in fields(Dynamics)), *COUNTS, "structure"}
+    given = given_settings(options, names)
+    if "structure" in given:
+        given["structure"] = str(Path(given["structure"]).resolve())
+    return given
+
+
 def _resume(options: argparse.Namespace) -> BarrierRun:
+    """The run in the folder; what is given again must be the same, but it may be longer, and LAMMPS another."""
     barrier_run = BarrierRun(options.folder)
-    state = barrier_run.state
-    counts = {name: state[name] for name in ("walkers", "pieces")}
-    defaults = vars(DEFAULTS) | {"walkers": N_WALKERS, "pieces": N_PIECES}
-    require_same_protocol(options, defaults, state["dynamics"] | counts)
+    state, file = barrier_run.state, options.folder / STATE_FILE
+    dynamics = {name: value for name, value in state["dynamics"].items() if name != "frozen"}
+    given = _given(options)
+    time_ps = given.pop("time_ps", None)
+    stored = {**dynamics, "walkers": state["walkers"], **barrier_run.asked}
+    require_kept(given, stored, file, {"structure": "structure"})
+    require_same_forces(options, barrier_run.force_field, dynamics["temperature"], file)
+    if options.plumed is not None:
+        barrier_run.require_same_bias(options.plumed)
+    if options.lammps:
+        state["program"] = asdict(LammpsProgram.find(options.lammps))
+    if time_ps is not None:
+        barrier_run.extend(time_ps)
     return barrier_run
 
 
@@ -163,21 +231,22 @@ def _start(options: argparse.Namespace) -> BarrierRun:
     if options.structure is None or options.plumed is None:
         raise ValueError("name a structure and a --plumed file, or --resume, or --colvar files")
     atoms = read_last_frame(options.structure)
-    names = [field.name for field in fields(Dynamics) if field.name != "frozen"]
-    values = {name: getattr(options, name) for name in names}
-    frozen = tuple(np.flatnonzero(select(atoms, options.frozen, 2)).tolist())
-    dynamics = Dynamics(**values, frozen=frozen)
+    given = _given(options)
+    structure, frozen = given.pop("structure"), given.pop("frozen", FROZEN)
+    counts = {name: given.pop(name, default) for name, default in COUNTS.items()}
+    dynamics = Dynamics(
+        **{**given, "temperature": _temperature(options)},
+        frozen=tuple(np.flatnonzero(select(atoms, frozen, 2)).tolist()),
+    )
     return BarrierRun.start(
         options.folder,
         Frame.from_atoms(atoms, dynamics.temperature, dynamics.seed),
         options.plumed,
-        force_field_of(options, sorted(set(atoms.get_chemical_symbols()))),
+        force_field_of(options, sorted(set(atoms.get_chemical_symbols())), dynamics.temperature),
         dynamics,
         LammpsProgram.find(options.lammps),
-        options.walkers,
-        options.pieces,
-        options.time_ps,
-        options.production,
+        **counts,
+        selections={"structure": structure, "frozen": frozen},
     )
 
 

@@ -9,14 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from qnep.axis_option import parse_axis
+from qnep.axis_option import AXES, parse_axis
 from qnep.deposit.deposition import FIGURE, REGIONS_PICTURE, TABLE, Deposition
+from qnep.deposit.dynamics import Dynamics
 from qnep.deposit.engine import ForceField, LammpsProgram
 from qnep.deposit.interval import BIASES, VARIABLES, Protocol
 from qnep.deposit.regions import FACES, choose_regions, draw_regions, region_table, select
+from qnep.deposit.state import STATE_FILE
 from qnep.io import read_last_frame
+from qnep.lammps.resumed_settings import given_settings, require_kept, with_default
 
 DEFAULTS = Protocol()
+N_INTERVALS = 100
+SELECTIONS = {
+    "anode": "auto",
+    "sei": "auto",
+    "electrolyte": "auto",
+    "faces": "auto",
+    "frozen": "none",
+}
+AXIS = 2
+"""Defaults of the options that decide a run. The parser has none: with --resume it matters which of them were given."""
 
 
 class KnownDefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -40,7 +53,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("structure", nargs="?", help="interface in any format that ASE reads")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --folder")
     parser.add_argument("--folder", type=Path, default=Path("deposit"), help="of the run")
-    parser.add_argument("--intervals", type=int, default=100, help="ions to carry in all")
+    parser.add_argument(
+        "--intervals", type=int, help=with_default("ions to carry in all", N_INTERVALS)
+    )
     add_force_field_options(parser)
     _add_regions(parser)
     _add_protocol(parser)
@@ -70,18 +85,26 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
         ("sei", "atoms between anode and electrolyte"),
         ("electrolyte", "atoms whose sodium is carried and whose molecules are counted"),
     ):
-        group.add_argument(f"--{name}", default="auto", metavar="ATOMS", help=meaning)
+        group.add_argument(
+            f"--{name}", metavar="ATOMS", help=with_default(meaning, SELECTIONS[name])
+        )
     group.add_argument(
-        "--axis", type=parse_axis, default="z", help="normal of the interface: x, y, z, or 0, 1, 2"
+        "--axis",
+        type=parse_axis,
+        help=with_default("normal of the interface: x, y, z, or 0, 1, 2", AXES[AXIS]),
     )
     group.add_argument(
         "--faces",
         choices=FACES,
-        default="auto",
-        help="of a periodic anode on which sodium arrives: auto is both where both are touched",
+        help=with_default(
+            "of a periodic anode on which sodium arrives: auto is both where both are touched",
+            SELECTIONS["faces"],
+        ),
     )
     group.add_argument(
-        "--frozen", default="none", metavar="ATOMS", help="atoms that stay where they are"
+        "--frozen",
+        metavar="ATOMS",
+        help=with_default("atoms that stay where they are", SELECTIONS["frozen"]),
     )
     group.add_argument("--show", action="store_true", help="show the regions and run nothing")
 
@@ -91,28 +114,31 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--source",
         choices=("electrolyte", "reservoir"),
-        default=DEFAULTS.source,
-        help="where the sodium comes from: that of the electrolyte, or one atom comes in for each that is carried",
+        help=with_default(
+            "where the sodium comes from: that of the electrolyte, or one atom comes in for each that is carried",
+            DEFAULTS.source,
+        ),
     )
     group.add_argument(
         "--choice",
         choices=("nearest", "random", "least-coordinated"),
-        default=DEFAULTS.choice,
-        help="which ion is carried next",
+        help=with_default("which ion is carried next", DEFAULTS.choice),
     )
     group.add_argument(
         "--bias",
         choices=BIASES,
-        default=DEFAULTS.bias,
-        help="what carries it: a restraint that moves down, or well-tempered hills",
+        help=with_default(
+            "what carries it: a restraint that moves down, or well-tempered hills", DEFAULTS.bias
+        ),
     )
     group.add_argument(
         "--variables",
         nargs="+",
         choices=VARIABLES,
-        default=list(DEFAULTS.variables),
-        help="what is biased: height above the anode, coordination by the solvation shell (default: "
-        f"{' '.join(DEFAULTS.variables)})",
+        help=with_default(
+            "what is biased: height above the anode, coordination by the solvation shell",
+            " ".join(DEFAULTS.variables),
+        ),
     )
     numbers = {
         "interval_ps": "time for one ion, ps",
@@ -129,57 +155,107 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "bias_factor": "of the well-tempered metadynamics",
         "dump_ps": "time between frames of the trajectory, ps",
     }
+    add_numbers(group, numbers, DEFAULTS)
+
+
+def add_numbers(
+    group: argparse._ActionsContainer, numbers: Mapping[str, str], defaults: Dynamics
+) -> None:
+    """Add options for numbers of the dynamics, whose meanings are given by name, and the seed; defaults in the help."""
     for name, meaning in numbers.items():
-        flag = "--" + name.replace("_", "-")
         group.add_argument(
-            flag, metavar="NUMBER", type=float, default=getattr(DEFAULTS, name), help=meaning
+            f"--{name.replace('_', '-')}",
+            metavar="NUMBER",
+            type=float,
+            help=with_default(meaning, getattr(defaults, name)),
         )
-    group.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of all random numbers")
+    group.add_argument(
+        "--seed", type=int, help=with_default("of all random numbers", defaults.seed)
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Start or resume a run and print its rows."""
+    if options.intervals is not None and options.intervals < 0:
+        raise ValueError(f"--intervals: wanted 0 or more, got {options.intervals}")
     if options.resume:
-        deposition = Deposition.resume(options.folder)
-        require_same_protocol(options, vars(DEFAULTS), vars(deposition.state.protocol))
-        if options.lammps:
-            deposition.state.program = LammpsProgram.find(options.lammps)
+        deposition = _resume(options)
         print(f"{len(deposition.state.rows)} rows are done; going on")
     else:
         started = _start(options)
         if started is None:
             return
         deposition = started
-    deposition.run(options.intervals, _print_row)
+    n_intervals = N_INTERVALS if options.intervals is None else options.intervals
+    deposition.run(n_intervals, _print_row)
     print(f"table {options.folder / TABLE}, figure {options.folder / FIGURE}")
 
 
-def require_same_protocol(
-    options: argparse.Namespace, defaults: Mapping[str, Any], stored: Mapping[str, Any]
+def _resume(options: argparse.Namespace) -> Deposition:
+    """The run in the folder; what is given again must be the same, but LAMMPS may be started in another way."""
+    if options.show:
+        raise ValueError("--show: the regions are shown before a run, leave out --resume")
+    deposition = Deposition.resume(options.folder)
+    state = deposition.state
+    file = options.folder / STATE_FILE
+    stored = {name: value for name, value in vars(state.protocol).items() if name != "frozen"}
+    stored |= {"axis": AXES[state.regions.axis], **state.selections}
+    require_kept(_given(options), stored, file, {"structure": "structure"})
+    require_same_forces(options, state.force_field, state.protocol.temperature, file)
+    n_done = len(state.rows) - 1
+    if options.intervals is not None and options.intervals < n_done:
+        raise ValueError(
+            f"--intervals: the run in {options.folder} has {n_done}, more are possible, got {options.intervals}"
+        )
+    if options.lammps:
+        state.program = LammpsProgram.find(options.lammps)
+    return deposition
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options on the command line that decide the run, but for its forces."""
+    names = {*Protocol.__dataclass_fields__, *SELECTIONS, "structure", "axis"}
+    given = given_settings(options, names)
+    if "axis" in given:
+        given["axis"] = AXES[given["axis"]]
+    if "structure" in given:
+        given["structure"] = str(Path(given["structure"]).resolve())
+    return given
+
+
+def require_same_forces(
+    options: argparse.Namespace, stored: ForceField, temperature: float, file: Path
 ) -> None:
-    """Check options beside --resume; one that has its default counts as not given.
+    """Check a model, a force field or elements that are given beside --resume.
 
     Raises
     ------
-    ValueError : one is neither the default nor that of the run in the folder.
+    ValueError : they would give other LAMMPS lines than those of the run.
     """
-    for name in (name for name in stored if name != "frozen" and hasattr(options, name)):
-        given = getattr(options, name)
-        given = tuple(given) if isinstance(given, list) else given
-        if given not in (defaults[name], stored[name]):
-            raise ValueError(
-                f"--{name.replace('_', '-')}: the run in {options.folder} was started with {stored[name]}, "
-                f"got {given}: leave it out, or start another run"
-            )
+    if options.elements is not None:
+        elements = tuple(options.elements.split(","))
+        require_kept({"elements": elements}, {"elements": stored.elements}, file)
+    if options.model is None and options.force_field is None:
+        return
+    given = force_field_of(options, list(stored.elements), temperature)
+    name = "force_field" if options.model is None else "model"
+    require_kept({name: _one_line(given)}, {name: _one_line(stored)}, file)
+
+
+def _one_line(force_field: ForceField) -> str:
+    lines = (line.strip() for line in force_field.commands.splitlines())
+    return "; ".join(line for line in lines if line)
 
 
 def _start(options: argparse.Namespace) -> Deposition | None:
     if options.structure is None:
         raise ValueError("name a structure, or --resume with the --folder of a run")
-    axis = options.axis
+    axis = AXIS if options.axis is None else options.axis
+    given = _given(options)
+    chosen = {name: given.pop(name, default) for name, default in SELECTIONS.items()}
     structure = read_last_frame(options.structure)
     atoms, regions = choose_regions(
-        structure, axis, options.anode, options.sei, options.electrolyte, options.faces
+        structure, axis, chosen["anode"], chosen["sei"], chosen["electrolyte"], chosen["faces"]
     )
     print(region_table(atoms, regions))
     if options.show:
@@ -187,29 +263,34 @@ def _start(options: argparse.Namespace) -> Deposition | None:
         draw_regions(atoms, regions, options.folder / REGIONS_PICTURE)
         print(f"picture {options.folder / REGIONS_PICTURE}")
         return None
-    names = [name for name in vars(options) if name in Protocol.__dataclass_fields__]
-    values = {name: getattr(options, name) for name in names}
-    values["variables"] = tuple(options.variables)
-    values["frozen"] = tuple(np.flatnonzero(select(structure, options.frozen, axis)).tolist())
+    frozen = tuple(np.flatnonzero(select(structure, chosen["frozen"], axis)).tolist())
+    protocol = Protocol(
+        **{name: given[name] for name in given if name in Protocol.__dataclass_fields__},
+        frozen=frozen,
+    )
+    present = sorted({*atoms.get_chemical_symbols(), "Na"})
     deposition = Deposition.start(
         options.folder,
         atoms,
         regions,
-        force_field_of(options, sorted({*atoms.get_chemical_symbols(), "Na"})),
-        Protocol(**values),
+        force_field_of(options, present, protocol.temperature),
+        protocol,
         LammpsProgram.find(options.lammps),
+        {"structure": given["structure"], **chosen},
     )
     print(f"picture of the regions {options.folder / REGIONS_PICTURE}", flush=True)
     return deposition
 
 
-def force_field_of(options: argparse.Namespace, present: list[str]) -> ForceField:
-    """Return the force field that the options name, for the elements that are present."""
+def force_field_of(
+    options: argparse.Namespace, present: list[str], temperature: float
+) -> ForceField:
+    """Return the force field that the options name, for the elements that are present and a temperature (K)."""
     elements = options.elements.split(",") if options.elements else present
     if (options.model is None) == (options.force_field is None):
         raise ValueError("name either a --model or a --force-field")
     if options.model:
-        return ForceField.from_model(options.model, elements)
+        return ForceField.from_model(options.model, elements, temperature)
     return ForceField.from_file(options.force_field, elements)
 
 

@@ -10,7 +10,7 @@ import csv
 import io
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,11 @@ class Deposition:
     @classmethod
     def start(
         cls, folder: str | Path, atoms: Atoms, regions: Regions, force_field: ForceField, protocol: Protocol,
-        program: LammpsProgram,
+        program: LammpsProgram, selections: Mapping[str, str] | None = None,
     ) -> Deposition:  # fmt: skip
         """Set up a new run: checks everything that can be checked before a step is run, and shows the regions.
+
+        `selections` are kept with the state, see `State`.
 
         Raises
         ------
@@ -90,7 +92,10 @@ class Deposition:
             raise ValueError("the force field has no Na to bring in")
         molecules = find_molecules(atoms, regions.electrolyte)
         residents = list(find_residents(frame, regions, protocol.arrival_height))
-        state = State(protocol, force_field, program, regions, molecules, carriers, residents)
+        state = State(
+            protocol, force_field, program, regions, molecules, carriers, residents,
+            selections=dict(selections or {}),
+        )  # fmt: skip
         run = cls(folder, state)
         folder.mkdir(parents=True, exist_ok=True)
         run._rehearse(frame)

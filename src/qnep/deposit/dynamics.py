@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +12,12 @@ from qnep.deposit.frame import COLUMNS
 
 START_DATA, END_FRAME, TRAJECTORY = "start.data", "end.dump", "trajectory.dump"
 THERMO = "custom step temp pe etotal press"
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ValueError for a number that is zero, negative, infinite or none at all."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive, got {value}")
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,12 @@ class Dynamics:
 
     def __post_init__(self) -> None:
         self._require_positive("temperature", "timestep_fs", "damping_ps", "dump_ps")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
 
     def _require_positive(self, *names: str) -> None:
         for name in names:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            require_positive(name, getattr(self, name))
 
     def steps(self, time_ps: float) -> int:
         """Number of time steps, at least one."""

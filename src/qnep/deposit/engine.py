@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qnep.lammps.mpi import lammps_program, mpi_launcher
+from qnep.model import Model
 
 
 class LammpsError(ValueError):
@@ -32,13 +33,31 @@ class ForceField:
     elements: tuple[str, ...]
 
     @classmethod
-    def from_model(cls, model: str | Path, elements: Sequence[str]) -> ForceField:
-        """Return the force field of a qNEP model file for atom types of these elements."""
+    def from_model(
+        cls, model: str | Path, elements: Sequence[str], temperature: float | None = None
+    ) -> ForceField:
+        """Return the force field of a model file for atom types of these elements.
+
+        Parameters
+        ----------
+        temperature : K, of the run; a model of the free energy is evaluated at it, others do not ask.
+
+        Raises
+        ------
+        LammpsError : there is no such file; a model of the free energy without a temperature.
+        ModelError : the file holds no model.
+        """
         path = Path(model).resolve()
         if not path.is_file():
             raise LammpsError(f"model file {model} not found")
-        commands = f"pair_style qnep\npair_coeff * * {path} {' '.join(elements)}"
-        return cls(commands, tuple(elements))
+        style = "pair_style qnep"
+        if Model.read(str(path)).has_temperature:
+            if temperature is None:
+                raise LammpsError(
+                    f"{model} is a model of the free energy: wanted a temperature in K, got none"
+                )
+            style += f" temperature {temperature:.15g}"
+        return cls(f"{style}\npair_coeff * * {path} {' '.join(elements)}", tuple(elements))
 
     @classmethod
     def from_file(cls, path: str | Path, elements: Sequence[str]) -> ForceField:

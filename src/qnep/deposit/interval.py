@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -73,7 +74,12 @@ class Protocol(Dynamics):
             raise ValueError(
                 f"variables must be among {', '.join(VARIABLES)}, got {self.variables}"
             )
-        self._require_positive("interval_ps", "hill_ps", "spring")
+        self._require_positive("interval_ps", "arrival_height", "release_height", "spring")
+        self._require_positive("hill_height", "hill_width", "hill_ps")
+        if not 0 <= self.equilibration_ps < math.inf:
+            raise ValueError(f"equilibration_ps must be 0 or more, got {self.equilibration_ps}")
+        if not 1 < self.bias_factor < math.inf:  # of PLUMED: 1 would be no bias at all
+            raise ValueError(f"bias_factor must be greater than 1, got {self.bias_factor}")
         if self.release_height > self.arrival_height:
             raise ValueError(
                 f"release_height must not be above arrival_height ({self.arrival_height} Å), "

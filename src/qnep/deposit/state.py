@@ -33,6 +33,8 @@ class State:
     trajectory_bytes : length of the trajectory that belongs to the finished intervals.
     step : of LAMMPS at the end of the last finished interval.
     deposited : carriers that were down at the end of the last finished interval.
+    selections : words of the command line that chose structure, regions and frozen atoms, by their options: a resumed
+        run is asked for no others. Empty for a run that was started from Python.
     """
 
     protocol: Protocol
@@ -46,6 +48,7 @@ class State:
     trajectory_bytes: int = 0
     step: int = 0
     deposited: list[int] = field(default_factory=list)
+    selections: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Replace the state file in one move, so that a kill leaves the old one or the new one."""

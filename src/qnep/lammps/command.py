@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qnep.lammps.md_input import MDSettings, elements_in_order
+from qnep.lammps.resumed_settings import given_settings, option_of, require_kept, with_default
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
     from qnep.model import Model
 
 OPTION_OF_SETTING = {
-    "n_steps": "steps",
-    "is_anisotropic": "anisotropic",
-    "keeps_velocities": "keep-velocities",
+    "n_steps": "--steps",
+    "is_anisotropic": "--anisotropic",
+    "keeps_velocities": "--keep-velocities",
 }
 """Options of the command line that are not called as their setting is."""
+
+ENSEMBLES_OF_SETTING = {
+    "final_temperature": ("nvt", "npt"),
+    "pressure": ("npt",),
+    "is_anisotropic": ("npt",),
+}
+"""Settings that say something in these ensembles only."""
 
 Preparation = Callable[[], tuple[MDSettings, "int | None"]]
 """Writes the input of a run into a folder that is locked; returns the settings and the step to go on from."""
@@ -122,7 +130,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _with_default(setting: str, meaning: str = "") -> str:
-    return f"{meaning} (default: {getattr(MDSettings, setting)})".lstrip()
+    return with_default(meaning, getattr(MDSettings, setting))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -171,22 +179,24 @@ def _resume(options: argparse.Namespace) -> Preparation:
     stored = read_settings(folder)
     given = _given_settings(options)
     n_steps = given.pop("n_steps", None)
-    for name, value in given.items():
-        if value != getattr(stored, name):
-            option = OPTION_OF_SETTING.get(name, name.replace("_", "-"))
-            raise ValueError(
-                f"--{option}: a resumed run keeps its settings, wanted {getattr(stored, name)} as in "
-                f"{folder / SETTINGS_FILE}, got {value}"
-            )
+    require_kept(given, vars(stored), folder / SETTINGS_FILE, OPTION_OF_SETTING)
+    _check_ensemble(given, stored.ensemble)
     return lambda: prepare_resume(folder, n_steps)
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that stand in the command line; models are arguments and not among them."""
-    names = {field.name for field in fields(MDSettings)} - {"models"}
-    return {
-        name: value for name, value in vars(options).items() if name in names and value is not None
-    }
+    return given_settings(options, {field.name for field in fields(MDSettings)} - {"models"})
+
+
+def _check_ensemble(given: Mapping[str, Any], ensemble: str) -> None:
+    """Refuse options that the ensemble would leave without an effect, also where they repeat the default."""
+    for name, ensembles in ENSEMBLES_OF_SETTING.items():
+        if name in given and ensemble not in ensembles:
+            raise ValueError(
+                f"{option_of(name, OPTION_OF_SETTING)}: wanted --ensemble {' or '.join(ensembles)}, got {ensemble}: "
+                "leave the option out or take such an ensemble"
+            )
 
 
 def _begin(options: argparse.Namespace) -> Preparation:
@@ -202,14 +212,19 @@ def _begin(options: argparse.Namespace) -> Preparation:
         raise ValueError(f"{options.structure}: no structure in the file")
     atoms = frames[-1]
     elements = elements_in_order(atoms.get_chemical_symbols())
-    for path in options.models:
-        _check_elements(elements, Model.read(path), path)
+    models = [Model.read(path) for path in options.models]
+    for path, model in zip(options.models, models):
+        _check_elements(elements, model, path)
+    given = _given_settings(options)
     settings = MDSettings(
         models=tuple(options.models),
         elements=elements,
         frozen=_fixed_atoms(atoms, options.structure),
-        **_given_settings(options),
+        has_free_energy_model=any(model.has_temperature for model in models),
+        **given,
     )
+    _check_ensemble(given, settings.ensemble)
+    _check_charge(settings.charge, models, options.models)
     _check_cell(atoms, settings, options.structure)
     _check_velocities(atoms, settings, options.structure)
     if settings.is_slab:
@@ -249,6 +264,13 @@ def _check_velocities(atoms: Atoms, settings: MDSettings, path: str) -> None:
         raise ValueError(
             f"--keep-velocities: {path} has no velocities (momenta, as ASE writes them): leave the option out to draw "
             "them at --temperature, or take a structure that has them"
+        )
+
+
+def _check_charge(charge: float, models: Sequence[Model], paths: Sequence[str]) -> None:
+    if charge and not any(model.charge_mode for model in models):
+        raise ValueError(
+            f"--charge: wanted a model with charges, got {charge:g} e for {' '.join(paths)} without any"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class MDSettings:
     """What a run does; times in fs, temperatures in K, pressure in bar, total charge in e.
 
     ``slab``, ``charge``, ``kspace`` and ``precision`` are keywords of ``pair_style qnep``; without ``slab`` the cell is
-    periodic in z. ``frozen`` holds the ids of fixed atoms, as the ranges of `fixed_atoms`.
+    periodic in z. ``frozen`` holds the ids of fixed atoms, as the ranges of `fixed_atoms`. A model of the free energy
+    among the models is evaluated at ``temperature``, in every ensemble.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class MDSettings:
     kspace: str = "pppm 1e-5"
     precision: str = "double"
     frozen: tuple[str, ...] = ()
+    has_free_energy_model: bool = False
 
     def __post_init__(self) -> None:
         if self.ensemble not in ("nve", "nvt", "npt"):
@@ -72,14 +75,32 @@ class MDSettings:
             "restart_interval",
             "seed",
         ):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.temperature >= 0 or (self.ensemble != "nve" and not self.temperature > 0):
-            raise ValueError(f"temperature must be positive, got {self.temperature} K")
-        if self.final_temperature is not None and not self.final_temperature > 0:
-            raise ValueError(f"final temperature must be positive, got {self.final_temperature} K")
+        for name, unit in {"pressure": "bar", "charge": "e"}.items():
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a number of {unit}, got {getattr(self, name)}")
+        self._check_temperatures()
+        if self.slab is not None and not 1.5 <= self.slab <= 100:  # as the pair style
+            raise ValueError(
+                f"slab must be a factor from 1.5 to 100 by which the box is extended in z, got {self.slab}"
+            )
+        if self.deviation_interval < 0:
+            raise ValueError(f"deviation_interval must be 0 or more, got {self.deviation_interval}")
         if self.deviation_interval and len(self.models) < 2:
             raise ValueError("a deviation needs at least two models, got one")
+
+    def _check_temperatures(self) -> None:
+        is_valid = 0 <= self.temperature < math.inf
+        if not is_valid or (self.ensemble != "nve" and not self.temperature > 0):
+            raise ValueError(f"temperature must be positive, got {self.temperature} K")
+        if self.final_temperature is not None and not 0 < self.final_temperature < math.inf:
+            raise ValueError(f"final temperature must be positive, got {self.final_temperature} K")
+        if self.has_ramp and self.has_free_energy_model:
+            raise ValueError(
+                "final_temperature must be left out for a model of the free energy, which is evaluated at one "
+                f"temperature in a run ({self.temperature} K), got {self.final_temperature} K"
+            )
 
     @property
     def is_slab(self) -> bool:
@@ -177,6 +198,8 @@ def _pair_keywords(settings: MDSettings) -> str:
         words.append(f"slab {_number(settings.slab)}")
     if settings.charge:
         words.append(f"charge {_number(settings.charge)}")
+    if settings.has_free_energy_model:
+        words.append(f"temperature {_number(settings.temperature)}")
     if settings.precision != "double":
         words.append(f"precision {settings.precision}")
     return " ".join(words)
