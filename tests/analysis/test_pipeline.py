@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 import pickle
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from test_layers import make_interface
 from test_species import make_reactive_stage
 
 from qnep.analysis import Frame, open_trajectory
-from qnep.analysis.command import add_analysis_options, settings_of
-from qnep.analysis.findings import Findings
+from qnep.analysis.command import add_analysis_options
+from qnep.analysis.findings import Findings, Table, digests_of
+from qnep.analysis.options import AnalysisOptions, given_options
 from qnep.analysis.pipeline import (
     Checkpoint,
     Pipeline,
@@ -242,6 +244,108 @@ def test_command_writes_tables_pictures_and_network(reactive, tmp_path, capsys):
     assert not (folder / "checkpoint.pickle").exists()
 
 
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_an_analysis_takes_away_what_an_earlier_one_wrote_and_nothing_else(reactive, tmp_path):
+    """Species before, solvation now; stays: a file of somebody, and a figure that somebody changed."""
+    folder, alone = tmp_path / "out", tmp_path / "alone"
+    assert main(["analyse", str(reactive), "-o", str(folder), "--only", "species"]) == 0
+    earlier = names_in(folder)
+    assert {"species.csv", "species.png", "species.pdf", "network.graphml"} <= earlier
+    (folder / "notes.csv").write_text("mine")
+    (folder / "gases.png").write_text("drawn by hand")
+    more = ["--only", "solvation", "--figures", "png"]
+    for where in (folder, alone):
+        assert main(["analyse", str(reactive), "-o", str(where), *more]) == 0
+    assert names_in(folder) - names_in(alone) == {"notes.csv", "gases.png"}
+    assert {"rdf.csv", "rdf.png"} <= names_in(folder)
+    assert (folder / "gases.png").read_text() == "drawn by hand"
+
+
+def test_files_of_an_analysis_that_was_killed_while_writing_are_taken_away(
+    reactive, tmp_path, monkeypatch
+):
+    """Killed before its figures: the next one still knows the files of both."""
+    from qnep.analysis import command
+
+    def stop(*_):
+        raise Stopped
+
+    folder = tmp_path / "out"
+    words = ["analyse", str(reactive), "-o", str(folder), "--figures", "png", "--only"]
+    assert main([*words, "species"]) == 0
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(command, "write_figures", stop)
+        main([*words, "solvation"])
+    assert {"species.png", "rdf.csv"} <= names_in(folder)
+    assert main([*words, "crystals"]) == 0
+    assert not {"species.csv", "species.png", "rdf.csv"} & names_in(folder)
+
+
+def test_findings_that_are_no_analysis_keep_their_files(reactive, tmp_path):
+    """As the surface energies of `qnep wulff`, which may have taken days."""
+    Findings(tables=[Table("surface_energies", "Wulff", "", "", ["facet"], [["(100)"]])]).write(
+        tmp_path
+    )
+    assert main(["analyse", str(reactive), "-o", str(tmp_path), "--only", "solvation"]) == 0
+    assert (tmp_path / "surface_energies.csv").exists()
+
+
+def test_list_of_files_reaches_no_other_folder(tmp_path):
+    """A list that was tampered with, with digests that fit."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    outside = tmp_path / "outside.csv"
+    outside.write_text("x")
+    inside = folder / "inside.csv"
+    inside.write_text("x")
+    digest = digests_of([outside])["outside.csv"]
+    names = ("inside.csv", "../outside.csv", str(outside))
+    findings = Findings(files=dict.fromkeys(names, digest))
+    findings.drop_files_but(folder, [])
+    assert outside.exists()
+    assert not inside.exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("file", "file/findings.json: wanted a folder to write to, but file is none"),
+        ("file/out", "but file is none"),
+        ("taken", "taken/findings.json: wanted the name of a file, got a folder"),
+        ("locked", "the folder locked cannot be written to"),
+        ("locked/new/out", "the folder locked cannot be written to"),
+    ],
+)
+@pytest.mark.parametrize("program", ["analyse", "wulff", "report"])
+def test_output_is_checked_before_the_work(
+    reactive, tmp_path, monkeypatch, capsys, program, output, message
+):
+    """`access` is made to answer as it does anyone but root."""
+    from qnep.analysis import command, wulff_command
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("locked", "taken/findings.json", "taken/report.html", "run"):
+        Path(name).mkdir(parents=True)
+    Path("file").touch()
+    Path("run", "run.xyz").write_bytes(reactive.read_bytes())
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != Path("locked"))
+    monkeypatch.setattr(command, "run_pipeline", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(wulff_command, "surface_energies", lambda *_, **__: pytest.fail("too late"))
+    arguments = {
+        "analyse": ["run/run.xyz", "-o", output],
+        "wulff": ["--calculator", "ase.calculators.emt:EMT", "-o", output],
+        "report": ["run", "-o", f"{output}/report.html"],
+    }
+    assert main([program, *arguments[program]]) == 2
+    if program == "report":
+        message = message.replace("findings.json", "report.html")
+    assert message in capsys.readouterr().err
+    assert not Path("locked/new").exists()
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -251,6 +355,12 @@ def test_command_writes_tables_pictures_and_network(reactive, tmp_path, capsys):
         (["--lattice", "fcc:Na"], "lattice must be rocksalt or bcc"),
         (["--figures", "gif", "--only", "species"], "pictures can be png, pdf or svg, got gif"),
         (["--start", "100"], "no whole frame from number 100"),
+        (["--cation", "fe"], "must be an element of the trajectory, C, F, H, Na, O, P, got fe"),
+        (["--cation", "na"], "must be an element of the trajectory, C, F, H, Na, O, P, got na"),
+        (["--cation", "K", "--only", "species"], "C, F, H, Na, O, P, got K"),
+        (["--interval", "0"], "(--interval) must be positive and finite, got 0 fs"),
+        (["--timestep", "-0.5"], "(--timestep) must be positive and finite, got -0.5 fs"),
+        (["--timestep", "nan"], "(--timestep) must be positive and finite, got nan fs"),
     ],
 )
 def test_command_says_what_is_wrong(reactive, tmp_path, capsys, extra, message):
@@ -303,9 +413,10 @@ def test_options_become_settings():
     parser = argparse.ArgumentParser()
     add_analysis_options(parser)
     options = parser.parse_args(["--bond", "C-Cl=2:2.4", "--normal", "x", "--anode", "1", "5"])
-    settings = settings_of(options)
+    settings = AnalysisOptions(**given_options(options)).settings()
     assert settings.bonds == (("C-Cl", (2.0, 2.4)),)
     assert (settings.normal, settings.anode_range) == (0, (1.0, 5.0))
+    assert AnalysisOptions(**given_options(parser.parse_args([]))).settings() == PipelineSettings()
 
 
 def test_mdanalysis_runs_our_analyses(reactive):

@@ -15,8 +15,10 @@ from ase.io import read, write
 from electrode_cells import charged_model, induced, membership, two_electrodes
 
 from qnep.cli import main
+from qnep.electrode import command as electrode_command
 from qnep.electrode.cycling import Cycling, CyclingProtocol, read_cycling
 from qnep.electrode.deposits import measure_deposits
+from qnep.model import random_model
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "na-sei-seed" / "nep.txt"
 
@@ -160,6 +162,34 @@ def test_a_file_without_a_structure_is_named(tmp_path, capsys, name):
     files = [str(tmp_path / name), "--model", str(tmp_path / "nep.txt")]
     assert main(["electrode", *files, "--folder", str(tmp_path / "run")]) == 2
     assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("metal", ["Li", "na"])
+def test_a_metal_that_the_cell_has_not_is_named(tmp_path, capsys, metal):
+    """With the elements that are there, and before anything is written."""
+    write(tmp_path / "cell.extxyz", two_electrodes())
+    charged_model().write(str(tmp_path / "nep.txt"))
+    files = [str(tmp_path / "cell.extxyz"), "--model", str(tmp_path / "nep.txt")]
+    more = ["--metal", metal, "--folder", str(tmp_path / "run")]
+    assert main(["electrode", *files, *more]) == 2
+    error = capsys.readouterr().err
+    assert f"got {metal}, but {tmp_path / 'cell.extxyz'} has no {metal}, only F, Na" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("source", [["cell.extxyz"], ["--build", "--solvent EC"]])
+def test_a_model_without_charges_is_refused_before_anything_is_built(
+    tmp_path, capsys, monkeypatch, source
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(electrode_command, "_build_cell", lambda *_: pytest.fail("too late"))
+    write("cell.extxyz", two_electrodes())
+    random_model("Na F", radial_cutoff=5.0, angular_cutoff=4.0).write("plain.txt")
+    assert main(["electrode", *source, "--model", "plain.txt", "--folder", "run"]) == 2
+    error = capsys.readouterr().err
+    assert "plain.txt: wanted a model with charges" in error
+    assert "charge_mode 1 or 2), got a nep4, which has none" in error
+    assert not Path("run").exists()
 
 
 @pytest.fixture

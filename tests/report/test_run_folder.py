@@ -1,14 +1,18 @@
 """What a run leaves in its folder is found and told: log, model, settings, trajectory."""
 
 import json
+import os
+import re
+import shutil
 
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import write
 
-from qnep.analysis.findings import Findings
+from qnep.analysis.findings import Findings, Table
 from qnep.cli import main
+from qnep.report import command as report_command
 from qnep.report.model_card import card_text, is_model, model_facts
 from qnep.report.run_folder import RunFolder
 from qnep.report.thermo_log import read_thermo, thermo_charts
@@ -179,6 +183,119 @@ def test_report_command_analyses_and_writes(folder, capsys):
     assert "crystallinity" in (folder / "again.html").read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def analysed(folder):
+    """The run after an analysis with options of its own, figures among them."""
+    options = ["--only", "species", "--interval", "50", "--figures", "png"]
+    assert main(["analyse", str(folder / "run.xyz"), *options]) == 0
+    return folder
+
+
+def frames_and_step(folder):
+    """Number of frames that the findings are of, and their last time."""
+    findings = Findings.read(folder / "run.xyz.analysis" / "findings.json")
+    (chart,) = [chart for chart in findings.charts if chart.name == "species"]
+    return findings.about["frames analysed"], chart.series[0].x[-1]
+
+
+def report_without_analysis(folder, monkeypatch, *options):
+    with monkeypatch.context() as patch:
+        patch.setattr(report_command, "analyse", lambda *_: pytest.fail("analysed again"))
+        assert main(["report", str(folder), *options]) == 0
+
+
+def test_findings_that_are_up_to_date_are_taken_as_they_are(
+    analysed, monkeypatch, tmp_path_factory
+):
+    """Without options, with those that they were made with, and after the run was moved until it goes on there."""
+    report_without_analysis(analysed, monkeypatch)
+    report_without_analysis(analysed, monkeypatch, "--interval", "50", "--only", "species")
+    report_without_analysis(analysed, monkeypatch, "--trajectory", str(analysed / "run.xyz"))
+    moved = tmp_path_factory.mktemp("elsewhere") / "run"
+    shutil.copytree(analysed, moved)  # with the times of the files
+    shutil.rmtree(analysed)
+    report_without_analysis(moved, monkeypatch)
+    with (moved / "run.xyz").open("a") as file:
+        file.write((moved / "run.xyz").read_text())
+    assert main(["report", str(moved)]) == 0
+    assert frames_and_step(moved)[0] == 6
+
+
+def test_a_run_that_went_on_is_analysed_again_as_before(analysed, caplog, capsys):
+    """The options of the first analysis hold, and its figures are drawn again; one line says so."""
+    folder = analysed / "run.xyz.analysis"
+    assert frames_and_step(analysed) == (3, 0.1)
+    before = (folder / "species.png").read_bytes()
+    with (analysed / "run.xyz").open("a") as file:
+        file.write((analysed / "run.xyz").read_text())
+    assert main(["report", str(analysed)]) == 0
+    assert frames_and_step(analysed) == (6, 0.25)
+    assert (folder / "species.png").read_bytes() != before
+    assert not (folder / "crystallinity.csv").exists()
+    assert "0.25" in (analysed / "report.html").read_text(encoding="utf-8")
+    (line,) = [text for text in caplog.messages if "analysing again" in text]
+    assert re.search(r"run.xyz.analysis: .* run.xyz has \d+ bytes, had \d+", line)
+
+
+def test_a_trajectory_of_the_same_size_that_was_written_again_is_analysed_again(analysed, caplog):
+    path = analysed / "run.xyz"
+    later = path.stat().st_mtime + 10
+    path.write_text(path.read_text().replace("Na ", "Li ", 1))
+    os.utime(path, (later, later))
+    assert main(["report", str(analysed)]) == 0
+    assert "run.xyz was written again since" in caplog.text
+    findings = Findings.read(analysed / "run.xyz.analysis" / "findings.json")
+    assert "Li" in findings.snapshots[0].symbols
+
+
+def test_options_of_the_report_make_it_analyse_again(analysed, caplog, monkeypatch):
+    """Those that are given replace those of the first analysis, the others stay."""
+    assert main(["report", str(analysed), "--interval", "20", "--stop", "2"]) == 0
+    assert (
+        "analysing again, since --interval is 20.0, was 50.0, --stop is 2, was not given"
+        in caplog.text
+    )
+    assert frames_and_step(analysed) == (2, 0.02)
+    assert not (analysed / "run.xyz.analysis" / "crystallinity.csv").exists()
+    report_without_analysis(analysed, monkeypatch)
+    assert main(["report", str(analysed), "--only", "species,crystals"]) == 0
+    assert (analysed / "run.xyz.analysis" / "crystallinity.csv").exists()
+
+
+def test_options_that_cannot_be_followed_are_refused(analysed, capsys):
+    (analysed / "run.xyz").unlink()
+    assert main(["report", str(analysed), "--lifetime", "100"]) == 2
+    error = capsys.readouterr().err
+    assert "--lifetime is 100.0, was 50.0" in error
+    assert "run.xyz is not there any more" in error
+
+
+def test_findings_of_something_else_do_not_keep_options_from_the_trajectory(folder, monkeypatch):
+    """Surface energies beside a trajectory that was never analysed: both are told."""
+    table = Table("surface_energies", "Wulff", "Surface energies", "", ["facet"], [["(100)"]])
+    Findings(tables=[table]).write(folder / "wulff")
+    report_without_analysis(folder, monkeypatch)
+    assert main(["report", str(folder), "--only", "species"]) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "surface_energies" in page
+    assert frames_and_step(folder)[0] == 3
+
+
+def test_findings_that_do_not_say_how_they_were_made_are_said_to_be_so(
+    analysed, caplog, monkeypatch
+):
+    """As those of a version that did not keep it; options make them anew, in the same place."""
+    path = analysed / "run.xyz.analysis" / "findings.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in data.items() if k not in ("origin", "files")}))
+    report_without_analysis(analysed, monkeypatch)
+    assert "findings.json does not say how it was made" in caplog.text
+    assert main(["report", str(analysed), "--interval", "20"]) == 0
+    assert frames_and_step(analysed) == (3, 0.04)
+    page = (analysed / "report.html").read_text(encoding="utf-8")
+    assert page.count('"name": "species", "section"') == 1
+
+
 def test_several_trajectories_need_a_choice(folder, capsys):
     (folder / "dump.xyz").write_bytes((folder / "run.xyz").read_bytes())
     assert main(["report", str(folder)]) == 2
@@ -222,6 +339,51 @@ def test_logs_are_taken_pattern_by_pattern(tmp_path):
         (tmp_path / name).write_text(LOG)
         charts = RunFolder(tmp_path).history().charts
         assert {chart.caption for chart in charts} == {f"From {name}."}
+
+
+LEG = """LAMMPS (22 Jul 2025)
+timestep {timestep}
+   Step          Time           Temp
+{rows}
+"""
+
+
+def write_legs(folder, legs):
+    """Logs of legs {name: (time step in ps, steps)}; temperatures tell leg and step: 2200 is step 200 of leg 2."""
+    for number, (name, (timestep, steps)) in enumerate(legs.items(), start=1):
+        rows = "\n".join(f"{step} {step * timestep} {1000 * number + step}" for step in steps)
+        (folder / name).write_text(LEG.format(timestep=timestep, rows=rows))
+
+
+def test_logs_of_all_legs_of_a_resumed_run_are_joined(tmp_path):
+    """Oldest first by their numbers, not their names; where steps overlap, those of the later leg."""
+    legs = {f"log.lammps.{k}": (0.0005, [1000 * k, 1000 * k + 500]) for k in range(2, 12)}
+    legs = {"log.lammps.1": (0.0005, [0, 500, 1000, 1500, 2000, 2500]), **legs}
+    legs["log.lammps"] = (0.0005, [11500, 12000])
+    write_legs(tmp_path, legs)
+    (chart,) = RunFolder(tmp_path).history().charts
+    (curve,) = chart.series
+    assert curve.x == pytest.approx([0.25 * k for k in range(25)])
+    numbers = [1, 1, 1, 1, *(k for k in range(2, 11) for _ in (0, 1)), 11, 12, 12]
+    assert curve.y == [1000 * number + 500 * k for k, number in enumerate(numbers)]
+    assert chart.caption.startswith("From log.lammps.1, log.lammps.2, log.lammps.3, ")
+
+
+def test_legs_that_began_anew_or_never_ran_do_not_count(tmp_path):
+    """The time step of a start that failed is not that of the run; LAMMPS may not have come to write a last log."""
+    write_legs(tmp_path, {"log.lammps.1": (0.001, [0, 100]), "log.lammps.3": (0.002, [0, 50])})
+    (tmp_path / "log.lammps.2").write_text("LAMMPS\nERROR: no model\n")
+    (chart,) = RunFolder(tmp_path).history().charts
+    assert (chart.series[0].x, chart.series[0].y) == ([0.0, 0.1], [2000, 2050])
+    assert chart.x_label == "time / ps"
+    assert chart.caption == "From log.lammps.3."
+
+
+def test_logs_of_partitions_are_not_joined(tmp_path):
+    write_legs(tmp_path, {f"log.lammps.{k}": (0.001, [0, 100 + k]) for k in range(3)})
+    (tmp_path / "log.lammps").write_text("LAMMPS\nRunning on 3 partitions\n")
+    (chart,) = RunFolder(tmp_path).history().charts
+    assert chart.caption == "From log.lammps.0."
 
 
 FULL_LOG = """LAMMPS (22 Jul 2025)

@@ -9,22 +9,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qnep.analysis.bond_cutoffs import parse_bond_option
 from qnep.analysis.figures import check_formats, write_figures
-from qnep.analysis.findings import Findings
+from qnep.analysis.findings import FINDINGS_FILE, Findings, files_of_analysis
 from qnep.analysis.frame import Frame
+from qnep.analysis.options import AnalysisOptions, given_options
+from qnep.analysis.origin import Origin, stamp_of
+from qnep.analysis.output import check_output
 from qnep.analysis.own_runs import timestep_of_run
-from qnep.analysis.pipeline import (
-    ANALYSES,
-    Checkpoint,
-    Pipeline,
-    PipelineSettings,
-    fingerprint,
-    run_pipeline,
-)
+from qnep.analysis.pipeline import ANALYSES, Checkpoint, Pipeline, fingerprint, run_pipeline
 from qnep.analysis.reactions import reaction_network
 from qnep.analysis.trajectory import open_trajectory
-from qnep.axis_option import parse_axis
+from qnep.axis_option import AXES, parse_axis
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +51,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def add_analysis_options(parser: argparse.ArgumentParser) -> None:
-    """Add how to read the trajectory and what to find out."""
+    """Add how to read the trajectory and what to find out; None is the value of what is not given."""
     parser.add_argument("--topology", type=Path, help="for DCD and XTC: a file with the elements")
     parser.add_argument(
         "--elements", help="of types 1, 2, ..., as Na,C,O,F,H,P, where the file has no symbols"
@@ -71,30 +66,30 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--units", help="of LAMMPS, as metal, for velocities in a dump that does not name its own"
     )
-    parser.add_argument("--start", type=int, default=0, help="first frame")
+    parser.add_argument("--start", type=int, help="first frame")
     parser.add_argument("--stop", type=int, help="frame to stop before")
-    parser.add_argument("--stride", type=int, default=1, help="take every so-many-th frame")
-    parser.add_argument("--only", default="", metavar="NAMES", help=f"of {','.join(ANALYSES)}")
-    parser.add_argument("--slow-stride", type=int, default=1, help="frames between all but species")
+    parser.add_argument("--stride", type=int, help="take every so-many-th frame")
+    parser.add_argument("--only", metavar="NAMES", help=f"of {','.join(ANALYSES)}")
+    parser.add_argument("--slow-stride", type=int, help="frames between all but species")
     parser.add_argument(
-        "--bond", action="append", default=[], metavar="PAIR=FORM:BREAK", help="as C-Br=2.3:2.7, Å"
+        "--bond", action="append", metavar="PAIR=FORM:BREAK", help="as C-Br=2.3:2.7, Å"
     )
     parser.add_argument(
-        "--lifetime", type=float, default=PipelineSettings.min_lifetime_fs, metavar="FS",
-        help="that a bond change must last (default: %(default)g)",
-    )  # fmt: skip
+        "--lifetime",
+        type=float,
+        metavar="FS",
+        help=f"that a bond change must last (default: {AnalysisOptions.lifetime:g})",
+    )
     parser.add_argument("--cation", help="symbol; the alkali metal present")
     parser.add_argument(
         "--normal",
         type=parse_axis,
-        default="z",
         metavar="AXIS",
-        help="axis across the interface, as x or 0 (default: %(default)s)",
+        help=f"axis across the interface, as x or 0 (default: {AXES[AnalysisOptions.normal]})",
     )
     parser.add_argument(
         "--lattice",
         action="append",
-        default=[],
         help="crystals to look for, as rocksalt:Na,F or bcc:Na",
     )
     parser.add_argument(
@@ -102,27 +97,14 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings_of(options: argparse.Namespace) -> PipelineSettings:
-    """Return the settings that options mean."""
-    return PipelineSettings(
-        only=tuple(filter(None, options.only.split(","))),
-        bonds=tuple(parse_bond_option(text) for text in options.bond),
-        min_lifetime_fs=options.lifetime,
-        cation=options.cation,
-        normal=options.normal,
-        lattices=tuple(options.lattice),
-        anode_range=tuple(options.anode) if options.anode else None,
-        stride=options.slow_stride,
-    )
-
-
 def run(options: argparse.Namespace) -> int:
     """Analyse and write everything; 1 where the trajectory could be read only in part."""
-    folder = options.output or options.trajectory.with_name(options.trajectory.name + ".analysis")
-    settings = settings_of(options)
+    folder = options.output or folder_of(options.trajectory)
     if options.figures != "none":
         check_formats(options.figures.split(","))  # before hours of reading
-    findings, pipeline = analyse(options, settings, folder)
+    findings, pipeline = analyse(
+        options.trajectory, AnalysisOptions(**given_options(options)), folder, options.restart
+    )
     write_results(findings, pipeline, folder, options.figures)
     for note in findings.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -130,28 +112,41 @@ def run(options: argparse.Namespace) -> int:
     return int(any(note.startswith("The analysis ends early") for note in findings.notes))
 
 
+def folder_of(trajectory: Path) -> Path:
+    """Return the folder to which the analysis of a trajectory goes where no other is named."""
+    return trajectory.with_name(trajectory.name + ".analysis")
+
+
 def analyse(
-    options: argparse.Namespace, settings: PipelineSettings, folder: Path
+    path: Path, options: AnalysisOptions, folder: Path, restart: bool = False
 ) -> tuple[Findings, Pipeline]:
-    """Run the pipeline over the trajectory of the options, from a checkpoint if there is one."""
-    for name in ("trajectory", "topology"):
-        path = getattr(options, name)
-        if path is not None and not path.is_file():
-            raise ValueError(f"no such {name}: {path}")
+    """Run the pipeline over a trajectory, from a checkpoint in the folder of its results if there is one.
+
+    Raises
+    ------
+    ValueError : no such file, options that mean nothing, an unreadable first frame, or a folder that cannot be written
+        to, which is found out first.
+    """
+    settings = options.settings()
+    for name, file in (("trajectory", path), ("topology", options.topology)):
+        if file is not None and not file.is_file():
+            raise ValueError(f"no such {name}: {file}")
+    check_output(folder / FINDINGS_FILE)
     timestep = options.timestep
     if timestep is None and options.interval is None:
-        timestep = timestep_of_run(options.trajectory)
-    reading = {name: getattr(options, name) for name in _READING} | {"timestep": timestep}
-    key = fingerprint(options.trajectory, settings, options.topology, **reading)
+        timestep = timestep_of_run(path)
+    origin = Origin(path, stamp_of(path), options)  # before the reading: the run may be going on
+    reading = options.reading() | {"timestep": timestep}
+    key = fingerprint(path, settings, options.topology, **reading)
     checkpoint = Checkpoint(folder / "checkpoint.pickle", key)
-    pipeline = None if getattr(options, "restart", False) else checkpoint.load()
+    pipeline = None if restart else checkpoint.load()
     start = options.start
     if pipeline is not None:
         start = pipeline.next_index + options.stride - 1
         logger.warning("going on from frame %d", start)
     pipeline = pipeline or Pipeline(settings)
     trajectory = open_trajectory(
-        options.trajectory, options.topology, _elements(options), timestep, options.interval,
+        path, options.topology, options.symbols(), timestep, options.interval,
         start, options.stop, options.stride, pipeline.last, options.units,
     )  # fmt: skip
     with trajectory, tqdm(total=100, unit="%", desc="analyse", bar_format=_BAR) as bar:
@@ -162,27 +157,28 @@ def analyse(
 
         findings = run_pipeline(pipeline, trajectory, checkpoint, progress)
     checkpoint.remove()
-    findings.about = {"trajectory": str(options.trajectory), **findings.about}
+    findings.about = {"trajectory": str(path), **findings.about}
     if timestep is not None:
         findings.about["time step"] = f"{timestep:g} fs"
+    findings.origin = origin.record(folder)
     return findings, pipeline
 
 
-_READING = ("timestep", "interval", "units", "elements", "start", "stop", "stride")
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 
-def _elements(options: argparse.Namespace) -> list[str] | None:
-    return options.elements.split(",") if options.elements else None
-
-
 def write_results(findings: Findings, pipeline: Pipeline, folder: Path, formats: str) -> None:
-    """Write findings, network and pictures."""
-    findings.write(folder)
+    """Write findings, network and pictures in place of those of an earlier analysis."""
+    findings.origin["figures"] = formats
+    findings.files = files_of_analysis(folder)  # on the list until all is written, for a kill
+    written = findings.write(folder)
     result = pipeline.results().get("species")
     if result is not None and result.reactions:
         import networkx
 
-        networkx.write_graphml(reaction_network(result), folder / "network.graphml")
+        written.append(folder / "network.graphml")
+        networkx.write_graphml(reaction_network(result), written[-1])
     if formats != "none":
-        write_figures(findings, folder, formats.split(","))
+        written += write_figures(findings, folder, formats.split(","))
+    findings.drop_files_but(folder, written)
+    findings.save(folder)

@@ -7,7 +7,9 @@ PDF) and `qnep.report` (HTML).
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 from qnep.files import write_atomically
 
 FORMAT = 1
+FINDINGS_FILE = "findings.json"
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ class Findings:
     ----------
     about : what was analysed, with which settings: {name: value}.
     notes : what a reader must know: frames left out, analyses that could not run, limits.
+    origin : of the findings of a trajectory: see `qnep.analysis.origin.Origin`.
+    files : {name: digest} of what was written beside ``findings.json``.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
@@ -135,25 +140,47 @@ class Findings:
     flows: list[Flow] = field(default_factory=list)
     drawings: list[Drawing] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
+    origin: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def extend(self, other: Findings) -> None:
-        """Take over everything of other findings."""
+        """Take over everything that other findings tell; whence they came and what was written stays theirs."""
         self.about |= other.about
         for name in ("notes", "charts", "tables", "flows", "drawings", "snapshots"):
             getattr(self, name).extend(getattr(other, name))
 
-    def write(self, folder: Path) -> None:
-        """Write ``findings.json`` and a CSV file for every chart, table and flow."""
+    def write(self, folder: Path) -> list[Path]:
+        """Write ``findings.json`` and a CSV file for every chart, table and flow; return all but the first."""
         folder.mkdir(parents=True, exist_ok=True)
         drawn: list[Chart | Flow] = [*self.charts, *self.flows]
-        for one in drawn:
-            _write_csv(folder / f"{one.name}.csv", *one.rows())
-        for table in self.tables:
-            _write_csv(folder / f"{table.name}.csv", table.header, table.rows)
+        tables = {one.name: one.rows() for one in drawn}
+        tables |= {table.name: (table.header, table.rows) for table in self.tables}
+        written = [folder / f"{name}.csv" for name in tables]
+        for path, (header, rows) in zip(written, tables.values()):
+            _write_csv(path, header, rows)
         for drawing in self.drawings:
-            (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
+            written.append(folder / f"{drawing.name}.svg")
+            written[-1].write_text(drawing.svg, encoding="utf-8")
+        self.files |= digests_of(written)
+        self.save(folder)
+        return written
+
+    def save(self, folder: Path) -> None:
+        """Write ``findings.json`` alone."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, default=_plain, ensure_ascii=False)
-        write_atomically(folder / "findings.json", text)
+        write_atomically(folder / FINDINGS_FILE, text)
+
+    def drop_files_but(self, folder: Path, kept: Iterable[Path]) -> None:
+        """Delete what is listed in `files` and is not to be kept, and list what is; the list must be saved then.
+
+        A file that was changed since it was listed is somebody's own now, and stays.
+        """
+        listed, self.files = self.files, digests_of(kept)
+        for name in listed.keys() - self.files.keys():
+            path = folder / name
+            is_beside = path.name == name and path.is_file()
+            if is_beside and digests_of([path])[name] == listed[name]:
+                path.unlink()
 
     @classmethod
     def read(cls, path: Path) -> Findings:
@@ -178,6 +205,20 @@ class Findings:
             return cls(charts=charts, **lists, **data)
         except (KeyError, TypeError, ValueError) as failure:
             raise ValueError(f"{path}: not findings of qnep: {failure}") from None
+
+
+def files_of_analysis(folder: Path) -> dict[str, str]:
+    """Return {name: digest} of what an earlier analysis of a trajectory wrote into a folder, as far as it is known."""
+    try:
+        earlier = Findings.read(folder / FINDINGS_FILE)
+    except (OSError, ValueError):
+        return {}
+    return earlier.files if earlier.origin else {}
+
+
+def digests_of(paths: Iterable[Path]) -> dict[str, str]:
+    """Return {name: SHA-256, hexadecimal} of files."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def _or_blank(value: float | None) -> float | str:

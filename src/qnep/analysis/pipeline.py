@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from qnep.analysis.bond_cutoffs import BondCutoffs
 from qnep.analysis.crystals import NAF, SODIUM, CrystalAnalysis, Lattice
 from qnep.analysis.deposition import DepositionAnalysis
@@ -115,6 +117,8 @@ class Pipeline:
         """Choose the analyses; those asked for by name must fit, others are left out with a note."""
         settings = self.settings
         self._has_times, self._n_atoms = frame.time_fs is not None, frame.n_atoms
+        if settings.cation is not None:
+            _check_cation(settings.cation, frame)
         cutoffs = BondCutoffs(dict(settings.bonds))
         cation = settings.cation or _first_present(frame, ("Na", "Li", "K"))
         has_metal = len(metallic_atoms(frame, cutoffs)) > 0
@@ -180,6 +184,15 @@ def _or_nan(value: float | None) -> float:
 
 def _first_present(frame: Frame, symbols: Sequence[str]) -> str | None:
     return next((symbol for symbol in symbols if frame.is_element(symbol).any()), None)
+
+
+def _check_cation(cation: str, frame: Frame) -> None:
+    """Raise ValueError where no atom is a cation: numbers of nothing would look like a result."""
+    present = sorted({chemical_symbols[number] for number in frame.numbers})
+    if cation not in present:
+        raise ValueError(
+            f"the cation (--cation) must be an element of the trajectory, {', '.join(present)}, got {cation}"
+        )
 
 
 def _partners(frame: Frame) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -222,6 +223,12 @@ def _is_same_place(frame: Frame, other: Frame) -> bool:
     return bool((distance < _SAME_PLACE).all())
 
 
+def check_positive_time(time_fs: float | None, name: str) -> None:
+    """Raise TrajectoryError for a time that makes none pass from frame to frame."""
+    if time_fs is not None and not 0.0 < time_fs < math.inf:  # written so that NaN fails too
+        raise TrajectoryError(f"{name} must be positive and finite, got {time_fs:g} fs")
+
+
 def is_text_trajectory(path: str | Path) -> bool:
     """Is this file extended XYZ or a LAMMPS dump, by its name or its first line?"""
     return _text_kind(Path(path)) is not None
@@ -274,9 +281,11 @@ def open_trajectory(
 
     Raises
     ------
-    TrajectoryError : no such file, unknown format, no topology, unknown units.
+    TrajectoryError : no such file, unknown format, no topology, unknown units, a time that is not positive.
     """
     path = Path(path)
+    check_positive_time(timestep_fs, "the time step (--timestep)")
+    check_positive_time(frame_interval_fs, "the time between frames (--interval)")
     if units is not None and units not in FS_PER_TIME_UNIT:
         raise TrajectoryError(f"units must be one of {', '.join(FS_PER_TIME_UNIT)}, got {units}")
     if not path.is_file():

@@ -28,6 +28,7 @@ from qnep.electrode.parameters import Electrode, ElementParameters
 from qnep.electrode.settings import CyclingSettings, digest
 from qnep.electrode.slab import unwrap
 from qnep.io import read_last_frame
+from qnep.model import Model
 
 CELL = "cell.extxyz"
 METAL = "Na"
@@ -135,7 +136,9 @@ def run(options: argparse.Namespace) -> None:
     folder = options.folder
     settings = _resumed(options) if options.resume else _chosen(options)
     state = folder / STATE
-    atoms = _read_cell(state if state.exists() else settings.structure, settings.axis)
+    source = state if state.exists() else Path(settings.structure)
+    atoms = _read_cell(source, settings.axis)
+    _check_metal(atoms, settings.metal, source)
     protocol = settings.protocol
     membership = CoordinationMembership(
         [settings.metal],
@@ -190,6 +193,7 @@ def _chosen(options: argparse.Namespace) -> CyclingSettings:
         )
     if "model" not in given:
         raise ValueError("name a --model")
+    _check_charges(given["model"])  # before a cell is built for it
     require_no_run(options.folder)
     protocol = {
         field.name: given.pop(field.name) for field in fields(DEFAULTS) if field.name in given
@@ -212,6 +216,26 @@ def _chosen(options: argparse.Namespace) -> CyclingSettings:
         model_sha256=digest(given["model"]),
         protocol=replace(DEFAULTS, **protocol),
     )
+
+
+def _check_charges(path: str) -> None:
+    """Raise ValueError for a model without charges: electrodes add theirs to those of the model."""
+    model = Model.read(path)
+    if model.charge_mode == 0:
+        raise ValueError(
+            f"--model {path}: wanted a model with charges (a qNEP, trained with charge_mode 1 or 2), "
+            f"got a {model.token}, which has none"
+        )
+
+
+def _check_metal(atoms: Atoms, metal: str, source: Path) -> None:
+    """Raise ValueError for a cell whose electrodes must be of something else."""
+    present = sorted(set(atoms.get_chemical_symbols()))
+    if metal not in present:
+        raise ValueError(
+            f"--metal: wanted the element of the electrodes (default: {METAL}), got {metal}, but {source} has no "
+            f"{metal}, only {', '.join(present)}"
+        )
 
 
 def _build_cell(folder: Path, metal: str, build: str) -> Path:

@@ -77,6 +77,8 @@ def _inline(script: str) -> str:
 def _data(findings: Findings) -> str:
     """Return the data of charts, tables and snapshots as JSON that is safe inside a script element."""
     data = asdict(findings)
+    for name in ("origin", "files"):  # of use only beside the files that they name
+        del data[name]
     for name in ("charts", "flows"):
         for plain, item in zip(data[name], getattr(findings, name)):
             header, rows = item.rows()

@@ -17,7 +17,8 @@ _TRAJECTORIES = (
     "*.lammpstrj", "*.lammpstrj.gz", "*.dump", "*.dump.gz", "*.extxyz", "*.extxyz.gz", "*.xyz", "*.xyz.gz"
 )  # fmt: skip
 _SINGLE_FRAMES = ("start.dump", "cell.extxyz", "state.extxyz")  # of qnep deposit and qnep electrode
-_LOGS = ("log.lammps", "*.lammps.log", "log.*", "*.log")
+_RESUMED_LOG = "log.lammps"  # of qnep md
+_LOGS = (_RESUMED_LOG, "*.lammps.log", "log.*", "*.log")
 _INPUTS = ("in.*", "*.in", "plumed*.dat", "run.in")
 # what LAMMPS writes to the screen under qnep md and, for each part of a run, qnep deposit
 _SCREENS = ("screen.txt", "interval_*/in.lammps.screen", "check/in.lammps.screen")
@@ -74,7 +75,7 @@ class RunFolder:
         findings = Findings(notes=self._complaints())
         logs = [path for path in self._find(_LOGS) if path.suffix not in (".gz", ".json")]
         for path in logs:
-            charts = thermo_charts(path)
+            charts = thermo_charts(*legs_of(path))
             if charts:
                 findings.charts += charts
                 break
@@ -96,6 +97,23 @@ class RunFolder:
         """Return the files of each pattern in turn, sorted by name within one."""
         found = (path for pattern in patterns for path in sorted(self.path.glob(pattern)))
         return [path for path in dict.fromkeys(found) if path.is_file()]
+
+
+def legs_of(log: Path) -> list[Path]:
+    """Return the logs of all legs of a resumed run, the oldest first; of any other log only this one.
+
+    `qnep md` keeps that of each earlier leg as ``log.lammps.1``, ``log.lammps.2``, ... LAMMPS itself names those of the
+    partitions of one run in this way, but counts from 0.
+    """
+    numbers = sorted(
+        int(path.name.removeprefix(f"{_RESUMED_LOG}."))
+        for path in log.parent.glob(f"{_RESUMED_LOG}.*")
+        if path.name.removeprefix(f"{_RESUMED_LOG}.").isdecimal()
+    )
+    names = [*(f"{_RESUMED_LOG}.{number}" for number in numbers), _RESUMED_LOG]
+    if log.name not in names or 0 in numbers:
+        return [log]
+    return [path for path in map(log.with_name, names) if path.is_file()]
 
 
 def _beginning(path: Path) -> str:

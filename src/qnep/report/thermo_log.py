@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,16 +99,41 @@ def timestep_of(log: str) -> float | None:
     return steps.pop() if len(steps) == 1 else None
 
 
-def thermo_charts(path: Path) -> list[Chart]:
-    """Return charts of temperature, energies, pressure and volume against time.
+def join_legs(logs: Sequence[Path]) -> tuple[list[Path], dict[str, list[float]]]:
+    """Return the columns of a run over its logs, oldest first, and the logs that they are from.
+
+    A resumed run goes back to its last restart file: of steps that two legs have, those of the later one count. Columns
+    are those that every leg has.
+    """
+    used: list[Path] = []
+    columns: dict[str, list[float]] = {}
+    for log in logs:
+        leg = read_thermo(log)
+        if not leg:  # it failed before its first step
+            continue
+        n_before = len(columns.get("Step", ()))
+        while n_before and columns["Step"][n_before - 1] >= leg["Step"][0]:
+            n_before -= 1
+        if n_before == 0:
+            used, columns = [], {name: [] for name in leg}
+        used.append(log)
+        columns = {
+            name: values[:n_before] + leg[name] for name, values in columns.items() if name in leg
+        }
+    return used, columns
+
+
+def thermo_charts(*logs: Path) -> list[Chart]:
+    """Return charts of temperature, energies, pressure and volume against time, of the legs of one run, oldest first.
 
     Time is in ps for units metal and real with one time step, else steps are shown; values are in the units of the log,
     whose names stay blank for other units.
     """
-    columns = read_thermo(path)
+    used, columns = join_legs(logs)
     if not columns:
         return []
-    log = path.read_text(errors="replace")
+    log = "\n".join(path.read_text(errors="replace") for path in used)
+    caption = f"From {', '.join(path.name for path in used)}."
     style, timestep = unit_style_of(log), timestep_of(log)
     x, label = columns["Step"], "step"
     if timestep is not None and style.picoseconds is not None:
@@ -116,7 +142,7 @@ def thermo_charts(path: Path) -> list[Chart]:
     every = max(1, len(x) // _MOST_POINTS)
     return [
         Chart(
-            name, "History", title, f"From {path.name}.", label, style.units.get(quantity, ""),
+            name, "History", title, caption, label, style.units.get(quantity, ""),
             [Series(title.lower(), x[::every], columns[column][::every])],
         )
         for column, (name, title, quantity) in _QUANTITIES.items()
