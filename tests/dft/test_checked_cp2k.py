@@ -11,6 +11,8 @@ from qnep.dft import NotConverged, get_backend
 
 # As CP2K 2023.1 prints it; other versions have other words around.
 WARNING = " *** WARNING in qs_scf.F:542 :: SCF run NOT converged ***\n"
+ABORT = " *  [ABORT] SCF run NOT converged. To continue the calculation regardless, please set\n"
+CRASH = " *  [ABORT] out of memory\n"
 GOOD = "  *** SCF run converged in    12 steps ***\n"
 
 
@@ -29,8 +31,11 @@ class Shell:
             self.log = Path(rest[1])
             self.answers.append("1")
         elif word == "EVAL_EF":
+            outcome = self.outcomes.popleft()
             with self.log.open("a") as log:
-                log.write(self.outcomes.popleft())
+                log.write(outcome)
+            if outcome in (ABORT, CRASH):
+                raise BrokenPipeError("the shell has gone")
         self.answers.extend(
             {
                 "SET_POS": ["0.0"],  # the largest move
@@ -72,3 +77,12 @@ def test_a_density_that_did_not_converge_is_no_label(water, tmp_path, shell):
     water.calc = get_backend("cp2k", tmp_path, dispersion="none", kpts=(1, 1, 1))
     assert water.get_potential_energy() == -1.0
     assert not shell.outcomes
+
+
+@pytest.mark.parametrize(("outcome", "error"), [(ABORT, NotConverged), (CRASH, BrokenPipeError)])
+def test_an_abort_says_whether_the_density_did_not_converge(water, tmp_path, shell, outcome, error):
+    """As from CP2K 2024 on; another abort may be that of a broken installation."""
+    shell.outcomes = deque([outcome])
+    water.calc = get_backend("cp2k", tmp_path, dispersion="none", kpts=(1, 1, 1))
+    with pytest.raises(error, match="the shell has gone"):
+        water.get_potential_energy()

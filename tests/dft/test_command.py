@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from ase.io import read, write
 
@@ -109,8 +111,8 @@ def test_both_names_of_the_charge_of_a_frame(folder, numbered_pairs):
 
 @pytest.mark.parametrize("option", [["frames.extxyz"], ["--adopt", "frames.extxyz"]])
 def test_charges_that_contradict_each_other(folder, capsys, option):
-    main(["label", "frames.extxyz", *BACKEND, "--export", "frames.extxyz"])
-    frames = read("frames.extxyz", ":")
+    main(["label", "frames.extxyz", *BACKEND, "--export", "labelled.extxyz"])
+    frames = read("labelled.extxyz", ":")
     frames[1].info.update(charge=1, total_charge=2)
     write("frames.extxyz", frames)
     assert main(["label", *BACKEND, "--pool", "other.db", *option]) == 2
@@ -135,16 +137,126 @@ def test_files_in_the_dialect_of_gpumd(folder, capsys):
     assert labelled.pbc.all()
 
 
-@pytest.mark.parametrize("option", [["--export", "out"], ["--export-split", "out"]])
+@pytest.mark.parametrize("option", [["--export", "out/train.xyz"], ["--export-split", "out"]])
 def test_export_without_labels_writes_nothing(folder, capsys, option):
-    (folder / "out").write_text("dear to somebody")
+    (folder / "out").mkdir()
+    for name in ("train.xyz", "train.extxyz.gz"):
+        (folder / "out" / name).write_text("dear to somebody")
     assert main(["label", "--pool", "typo.db", *option]) == 2
     assert "there is no pool typo.db" in capsys.readouterr().err
     Pool("empty.db")
     assert main(["label", "--pool", "empty.db", *option]) == 2
     assert "empty.db holds no labels" in capsys.readouterr().err
-    assert (folder / "out").read_text() == "dear to somebody"
+    assert {file.read_text() for file in (folder / "out").iterdir()} == {"dear to somebody"}
     assert not list(folder.glob("typo*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--export", "frames.extxyz"], "frames.extxyz: is read, so the export cannot"),
+        (["--export", "./link.extxyz"], "link.extxyz: is read"),
+        (["--adopt", "other.xyz", "--export", "other.xyz"], "other.xyz: is read"),
+        (["--export", "out.traj"], "out.traj: wanted a name of extended XYZ, which ends in .xyz"),
+        (["--export", "."], ".: wanted a name of extended XYZ"),
+        (["--export", "folder.xyz"], "folder.xyz: wanted the name of a file, got a folder"),
+        (["--export", "nowhere/out.xyz"], "nowhere/out.xyz: there is no folder nowhere"),
+        (["--export-split", "other.xyz"], "other.xyz: wanted the name of a folder, got a file"),
+        (["--export-split", "other.xyz/split"], "there is no folder"),
+        (
+            ["--export-split", "folder.xyz"],
+            "test.extxyz.gz: wanted the name of a file, got a folder",
+        ),
+        (["--export-split", "new", "--test-share", "1"], "must be between 0 and 1, got 1"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_labelled(
+    folder, capsys, options, text
+):
+    (folder / "link.extxyz").symlink_to("frames.extxyz")
+    (folder / "folder.xyz" / "test.extxyz.gz").mkdir(parents=True)
+    (folder / "other.xyz").write_text((folder / "frames.extxyz").read_text())
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert main(["label", "frames.extxyz", *BACKEND, *options]) == 2
+    assert text in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_the_input_of_a_split_is_not_replaced(folder, capsys):
+    write("train.extxyz.gz", read("frames.extxyz", ":"), format="extxyz")
+    before = (folder / "train.extxyz.gz").read_bytes()
+    assert main(["label", "train.extxyz.gz", *BACKEND, "--export-split", "."]) == 2
+    assert "train.extxyz.gz: is read" in capsys.readouterr().err
+    assert (folder / "train.extxyz.gz").read_bytes() == before and not Path("labels.db").exists()
+
+
+def test_a_split_makes_its_folder_and_says_when_a_side_is_empty(folder, capsys):
+    """The positions of md0 and md1 are 0.674 and 0.123; see test_pool.py."""
+    frames = read("frames.extxyz", ":")
+    for atoms, name in zip(frames, ("md0", "md0", "md1")):
+        atoms.info["trajectory"] = name
+    write("frames.extxyz", frames)
+    command = ["label", "frames.extxyz", *BACKEND, "--export-split", "new/folder", "--test-share"]
+    assert main([*command, "0.1"]) == 2
+    assert "test.extxyz.gz would be empty" in capsys.readouterr().err
+    assert not (folder / "new").exists() and len(Pool("labels.db")) == 3
+    assert main([*command, "0.15"]) == 0
+    assert "2 train and 1 test frames written to new/folder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            "kpts=3",
+            "the setting kpts must be three whole numbers of at least 1, as [2, 2, 1], got 3",
+        ),
+        ("kpts=2x2x1", "the setting kpts must be three whole numbers of at least 1"),
+        ("kpts=[2, 2]", "got [2, 2]"),
+        ("kpts=[2, 2, 0]", "got [2, 2, 0]"),
+        ("kpts=[2.5, 2, 1]", "got [2.5, 2, 1]"),
+        ("options=3", "the setting options must be a table, as {maxiter=300}, got 3"),
+        ("options={maxiter=many}", "got '{maxiter=many}'"),
+        ("options={maxiter='many'}", "maxiter in options must be a whole number, got 'many'"),
+        ("total_charge=a", "the setting total_charge must be a finite number, e, got 'a'"),
+        ("total_charge=nan", "the setting total_charge must be a finite number, e, got nan"),
+        ("total_charge=true", "got True"),
+        ("n_unpaired=0.5", "the setting n_unpaired must be a whole number that is not negative"),
+        ("cutoff_eV=-5", "the setting cutoff_eV must be a positive number, eV, got -5"),
+        ("smearing_eV=cold", "the setting smearing_eV must be a number that is not negative, eV"),
+        ("kpoint_spacing=0", "the setting kpoint_spacing must be a positive number, 2π/Å"),
+        ("pulay={O='a'}", "the setting pulay must be a table of numbers, as"),
+        ("retries={maxiter=5}", "the setting retries must be a list of tables"),
+        ("dispersion=[1]", "the setting dispersion must be one of none, d3bj, d3zero, got [1]"),
+        ("xc=5", "the setting xc must be a text, got 5"),
+    ],
+)
+def test_a_setting_of_a_wrong_kind(folder, capsys, change, text):
+    assert main(["label", "frames.extxyz", *BACKEND, "--set", change]) == 2
+    assert text in capsys.readouterr().err
+    assert not list(folder.glob("labels.db"))
+
+
+def test_a_wrong_grid_on_the_command_line(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["label", "frames.extxyz", *BACKEND, "--kpts", "2x2"])
+    error = capsys.readouterr().err
+    assert "argument --kpts: a k-point grid is written like 2x2x1, got '2x2'" in error
+
+
+def test_the_help_names_defaults_and_rules(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # else argparse may break a line within a word
+    with pytest.raises(SystemExit, match="0"):
+        main(["label", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "without this option gpaw",
+        "--set cutoff_eV=650 --set 'options={maxiter=300}'",
+        "Settings: level, xc, cutoff_eV, ",
+        "a hash of trajectory= of a frame, or else of its config_type=, decides",
+        'level="PBE-D3BJ PW500 GPAW 26.7" kpts=2x2x1',
+    ):
+        assert words in text, words
 
 
 def test_frames_set_aside_give_a_status(folder, capsys):
@@ -180,7 +292,8 @@ def test_unreadable_frames(folder, capsys, content, text):
         (["frames.extxyz", "--parsl", "nowhere.py:config"], "there is no file nowhere.py"),
         (
             ["--adopt", "frames.extxyz"],
-            "frame 0 of frames.extxyz has no energy, forces, level, kpts",
+            "frame 0 of frames.extxyz has no energy, forces, level, kpts; write what the labels were made with into "
+            'the comment line of each frame, as level="PBE-D3BJ PW500 GPAW 26.7" kpts=2x2x1',
         ),
     ],
 )

@@ -235,14 +235,23 @@ def test_any_executor(tmp_path, numbered_pairs):
 
 
 def test_kill_loses_only_what_was_running(tmp_path, numbered_pairs):
-    """Kill the run while it labels: the pool holds whole labels, no worker survives, a second run does the rest."""
+    """Kill the run while it labels: the pool holds whole labels, no worker survives, a second run does the rest.
+
+    One label hangs until the kill, so that the run cannot be over before, however slow this process is.
+    """
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    (marks / "0").touch()  # of the frames with a number that 80 divides only this one strikes
+    options = {"period": 80, "marks": str(marks)}
     script = tmp_path / "run.py"
     script.write_text(
         "import sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from ase.io import read\n"
         "from qnep.dft import Labeller, Pool\n"
-        f"Labeller(Pool({str(tmp_path / 'pool.db')!r}), {RELIABLE!r}, n_jobs=2).run(\n"
+        "from qnep.dft.backends import backend_settings\n"
+        f"settings = backend_settings({TREACHEROUS!r}, options={options!r})\n"
+        f"Labeller(Pool({str(tmp_path / 'pool.db')!r}), {TREACHEROUS!r}, settings, n_jobs=2).run(\n"
         f"    read({str(tmp_path / 'frames.extxyz')!r}, ':'))\n"
     )
     from ase.io import write
@@ -250,7 +259,7 @@ def test_kill_loses_only_what_was_running(tmp_path, numbered_pairs):
     frames = numbered_pairs(100)
     write(tmp_path / "frames.extxyz", frames)
     process = subprocess.Popen([sys.executable, str(script)])
-    while not (tmp_path / "pool.db").exists() or len(Pool(tmp_path / "pool.db")) < 5:
+    while not (marks / "80").exists() or len(Pool(tmp_path / "pool.db")) < 5:
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
@@ -258,7 +267,8 @@ def test_kill_loses_only_what_was_running(tmp_path, numbered_pairs):
     pool = Pool(tmp_path / "pool.db")
     n_before = len(pool)
     assert 5 <= n_before < 100
-    summary = Labeller(pool, RELIABLE, n_jobs=2).run(frames)
+    settings = backend_settings(TREACHEROUS, options=options)
+    summary = Labeller(pool, TREACHEROUS, settings, n_jobs=2).run(frames)
     assert summary.n_labelled == 100 - n_before
     assert len(energies_by_position(pool)) == 100
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import resource
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from qnep.dft import Label, Pool, PoolError
 from qnep.dft.pool import Failure, is_same_geometry
 
 LEVEL = "LJ"
+TRAIN_NAME, TEST_NAME = "md0", "md1"  # sha256 begins with 0xac8f = 0.674 and 0x1f7f = 0.123 of 2¹⁶
 
 
 def make_label(n_atoms: int, kpts: str = "1x1x1", energy: float = -1.0) -> Label:
@@ -146,8 +148,9 @@ def test_labels_of_all_levels_are_exported_with_a_warning(tmp_path, frame, caplo
     other.level = "LJ #12345678"
     pool = Pool(tmp_path / "pool.db")
     with pool:
-        pool.add_label(frame, make_label(3))
-        pool.add_label(frame, other)
+        for label, name in ((make_label(3), TRAIN_NAME), (other, TEST_NAME)):
+            frame.info["trajectory"] = name
+            pool.add_label(frame, label)
     n_written = sum(pool.export_split(tmp_path, 0.5)) if split else pool.export(tmp_path / "a.xyz")
     assert n_written == 2
     assert [atoms.get_potential_energy() for atoms in pool.frames()] == [-1.0, -2.0]
@@ -201,6 +204,33 @@ def test_trajectories_stay_on_one_side(tmp_path, frame):
     assert not train & test
     assert train | test == {f"md{k}" for k in range(20)}
     assert 1 <= len(test) <= 12  # 20 trajectories at 0.3: 6 ± 2
+
+
+@pytest.mark.parametrize(
+    ("names", "share", "message"),
+    [
+        # md4 and md5 are at 0.411 and 0.245: half-way to the other name is 0.460 and 0.267.
+        ([TRAIN_NAME, "md5"], 0.15, "test.extxyz.gz would be empty.* all 2 .* a share of 0.4596 "),
+        ([TEST_NAME, "md4"], 0.8, "train.extxyz.gz would be empty.* all 2 .* a share of 0.2669 "),
+        ([TRAIN_NAME], 0.15, "test.extxyz.gz would be empty.* the only one .* export one file"),
+        ([None], 0.5, "test.extxyz.gz would be empty.* the only one"),
+    ],
+)
+def test_a_split_with_an_empty_side_is_refused(tmp_path, frame, names, share, message):
+    """The share that the message names divides them."""
+    pool = Pool(tmp_path / "pool.db")
+    with pool:
+        for k, name in enumerate(names):
+            moved = frame.copy()
+            moved.positions[0, 0] += 0.1 * k
+            moved.info = {"trajectory": name} if name else {}
+            pool.add_label(moved, make_label(3))
+    with pytest.raises(ValueError, match=message) as refusal:
+        pool.export_split(tmp_path / "split", share)
+    assert not (tmp_path / "split").exists()
+    if len(names) == 2:
+        better = float(re.search(r"a share of ([\d.]+)", str(refusal.value))[1])
+        assert pool.export_split(tmp_path / "split", better) == (1, 1)
 
 
 def test_bad_share(tmp_path):

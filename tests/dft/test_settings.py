@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from pathlib import Path
+
 import pytest
 
 from qnep.dft.backends import BACKENDS
-from qnep.dft.settings import MOST_ITERATIONS, load_preset, parse_value
+from qnep.dft.settings import MOST_ITERATIONS, SETTINGS, Settings, load_preset, parse_value
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -63,3 +67,10 @@ def test_digest_follows_the_level_and_not_the_grid():
 )
 def test_values_of_the_command_line(text, value):
     assert parse_value(text) == value
+
+
+def test_every_setting_is_checked_and_documented():
+    assert [entry.name for entry in dataclasses.fields(Settings)] == list(SETTINGS)
+    text = (Path(__file__).parents[2] / "docs" / "labelling.md").read_text()
+    table = text.partition("| setting | value |\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(SETTINGS)

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import SCFError
 from ase.calculators.emt import EMT
 
 
 class MoodyEMT(EMT):
-    """EMT that, while the file `refuse` exists, does what it says: ``hang``, ``nonsense``, or else it refuses."""
+    """EMT that, while the file `refuse` exists, does what it says: ``hang``, ``nonsense``, ``diverge``, or refuse."""
 
     def __init__(self, refuse: str) -> None:
         super().__init__()
@@ -22,6 +23,8 @@ class MoodyEMT(EMT):
         mood = self.refuse.read_text() if self.refuse.exists() else "good"
         if mood == "hang":
             time.sleep(3600)
+        if mood == "diverge":
+            raise SCFError("no convergence after 100 iterations")
         if mood not in ("good", "nonsense"):
             raise RuntimeError("not in the mood")
         super().calculate(atoms, *arguments)
@@ -50,3 +53,28 @@ class PickyEMT(EMT):
 def picky_emt(smallest_volume: float) -> PickyEMT:
     """Return the calculator."""
     return PickyEMT(smallest_volume)
+
+
+class CursedEMT(EMT):
+    """EMT that never converges for the structures in a file, to which it adds the first that it is asked for."""
+
+    def __init__(self, curse: str, n_cursed: int) -> None:
+        super().__init__()
+        self.curse = Path(curse)
+        self.n_cursed = n_cursed
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: Any) -> None:
+        assert atoms is not None
+        mine = np.array2string(atoms.positions, precision=6)
+        cursed = self.curse.read_text().split("\n\n") if self.curse.exists() else []
+        if mine not in cursed and len(cursed) < self.n_cursed:
+            cursed.append(mine)
+            self.curse.write_text("\n\n".join(cursed))
+        if mine in cursed:
+            raise SCFError("no convergence after 100 iterations")
+        super().calculate(atoms, *arguments)
+
+
+def cursed_emt(curse: str, n_cursed: int) -> CursedEMT:
+    """Return the calculator."""
+    return CursedEMT(curse, n_cursed)

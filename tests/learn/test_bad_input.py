@@ -103,6 +103,71 @@ def test_a_frame_over_the_limit_of_a_force(configuration, capsys):
     assert "stop" not in [d["action"] for d in read_decisions(path.parent / "run")]
 
 
+ALWAYS_ASK = (
+    'uncertainty = "grade"\nthreshold = [1e-3, 1e-3, 1e-3]\nsimilarity = 1e-9\nenergy_jump = 1e9\n'
+    "force_ceiling = 1e9"
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "n_cursed", "first_actions"),
+    [
+        # The driven frame does not converge: the last sound one is labelled instead, and the run goes on from there.
+        ("aofl", 1, ["return", "train"]),
+        ("haml", 1, ["window"]),
+        # Nor does the frame that it goes back to.
+        ("aofl", 2, ["return", "label"]),
+        ("haml", 2, ["return", "window"]),
+    ],
+)
+def test_a_frame_that_never_converges_is_an_alarm(
+    make_configuration, finished, monkeypatch, policy, n_cursed, first_actions
+):
+    """The run passes it by, where it would have stopped at it at every --resume."""
+    options = {
+        "aofl": "n_steps = 10",
+        "haml": "n_steps = 10\nwindow = 2\nkeep_every = 1",
+    }
+    folder = finished("haml").parent / "run"
+    path = make_configuration(
+        policy,
+        start=f'models = ["{folder / State.load(folder).models[0]}"]',
+        gates=ALWAYS_ASK,
+        options=options[policy],
+        members=1,
+        reference="settings = {options = {curse = 'CURSE', n_cursed = N}}",
+    )
+    text = path.read_text().replace("ase.calculators.emt:EMT", "moody:cursed_emt")
+    text = text.replace("CURSE", str(path.parent / "curse")).replace("N}", f"{n_cursed}}}")
+    path.write_text(text)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    assert main(["learn", str(path)]) == 0
+    made = list(read_decisions(path.parent / "run"))
+    assert [d["action"] for d in made][: len(first_actions)] == first_actions
+    (note,) = [f["note"] for f in made[0]["findings"] if f["gate"] == "reference"]
+    assert "NotConverged" in note and "no convergence after 100 iterations" in note
+    assert ("not converge either" in made[0]["why"]) == (n_cursed == 2)
+    assert State.load(path.parent / "run").is_done and n_labels(path) > 0
+
+
+def test_a_reference_that_converges_nowhere_stops_the_run(configuration, monkeypatch, capsys):
+    """It is not the frames, then; once the reference is well again the run ends."""
+    path = configuration(gates=ALWAYS_ASK, reference="settings = {options = {refuse = 'REFUSE'}}")
+    refuse = path.parent / "refuse"
+    text = path.read_text().replace("ase.calculators.emt:EMT", "moody:moody_emt")
+    path.write_text(text.replace("REFUSE", str(refuse)))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    refuse.write_text("diverge")
+    for command in (["learn", str(path)], ["learn", str(path), "--resume"]):
+        assert main(command) == 1
+        out = capsys.readouterr().out
+        assert "converged for none of 5 frames in a row" in out and "--resume tries again" in out
+        assert n_labels(path) == 0
+    refuse.unlink()
+    assert main(["learn", str(path), "--resume"]) == 0
+    assert State.load(path.parent / "run").is_done and n_labels(path) > 0
+
+
 def test_structures_are_labelled_beside_given_models(finished, configuration):
     """The further structure is labelled and trained on at once, the start structure is not."""
     folder = finished("haml").parent / "run"

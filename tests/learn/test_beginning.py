@@ -199,8 +199,16 @@ def test_failures_of_the_start_are_tried_again_by_resume_and_by_a_new_beginning(
         ("seed = 3", "seed = 3\npool = 5", "pool must be the name of a file, got 5"),
         ('policy = "haml"', "policy = [1]", r"policy must be one of .* got \[1\]"),
         ("[reference]", "[reference]\nsettings = 5", r"settings of \[reference\] must be a table"),
-        ("[reference]", "[reference]\nsettings = {options = 5}", "options in settings of .* got 5"),
-        ("[reference]", "[reference]\nsettings = {retries = 5}", r"settings of \[reference\]: "),
+        (
+            "[reference]",
+            "[reference]\nsettings = {options = 5}",
+            r"\[reference\]: the setting options must be a table, as {maxiter=300}, got 5",
+        ),
+        (
+            "[reference]",
+            "[reference]\nsettings = {retries = 5}",
+            r"\[reference\]: the setting retries must be a list of tables, .* got 5",
+        ),
         (
             "threshold = [1.2, ",
             'threshold = ["a", ',
@@ -216,6 +224,20 @@ def test_failures_of_the_start_are_tried_again_by_resume_and_by_a_new_beginning(
             "epochs = 10",
             'epochs = 10\nbaseline = "a:b"',
             r"baseline of \[training\] must be left out",
+        ),
+        *(
+            (
+                "epochs = 10",
+                f"epochs = 10\n{key} = {value}",
+                rf"{key} of \[training\] must .*{where}",
+            )
+            for key, value, where in (
+                ("data", '["train.xyz"]', "the key pool at the top of the file"),
+                ("replay", '["old.xyz"]', r"n_replay of \[trainer\]"),
+                ("n_replay", "5", r"it belongs to \[trainer\]"),
+                ("seed", "1", "it belongs to the top of the file"),
+                ("output", '"."', "it belongs to the top of the file"),
+            )
         ),
         ("fine_tune_epochs = 5", "n_replay = -1", "n_replay must be at least 0, got -1"),
         (

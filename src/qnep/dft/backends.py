@@ -19,7 +19,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.units import Rydberg, kB
 
 from qnep._optional import require
-from qnep.dft.reference_calculator import ReferenceCalculator
+from qnep.dft.reference_calculator import ReferenceCalculator, is_scf_error
 from qnep.dft.settings import Settings, load_preset
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ class Backend:
     make_calculator : of (atoms, grid of k-points, settings, folder for files) -> ASE calculator of the code alone.
     adds_dispersion : the code itself adds the D3 of the settings.
     is_for_metals : False where metals come out wrong.
+    is_not_converged : of (error of the code, folder of its files) -> whether the code names a density that did not
+        converge, which is the structure's doing; any other error may be that of a broken installation.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Backend:
     make_calculator: Callable[[Atoms, tuple[int, int, int], Settings, Path], BaseCalculator]
     adds_dispersion: bool = False
     is_for_metals: bool = True
+    is_not_converged: Callable[[Exception, Path], bool] = is_scf_error
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def make_reference(name: str, settings: Settings, directory: str | Path) -> Refe
         adds_dispersion=backend.adds_dispersion,
         check_structure=None if backend.is_for_metals else _warn_about_metal,
         directory=Path(directory),
+        is_not_converged=backend.is_not_converged,
     )
 
 
@@ -165,6 +169,11 @@ def _make_tblite(
     )
 
 
+def _is_tblite_not_converged(failure: Exception, directory: Path) -> bool:
+    """It has one class for all its errors: "SCF not converged in 250 cycles"."""
+    return "SCF not converged" in str(failure)
+
+
 def _make_gpaw(
     atoms: Atoms, grid: tuple[int, int, int], settings: Settings, directory: Path
 ) -> BaseCalculator:
@@ -187,6 +196,10 @@ def _make_gpaw(
         spinpol=has_spin,
         **options,
     )
+
+
+def _is_gpaw_not_converged(failure: Exception, directory: Path) -> bool:
+    return isinstance(failure, importlib.import_module("gpaw").KohnShamConvergenceError)
 
 
 def _make_cp2k(
@@ -274,6 +287,12 @@ def espresso_input(settings: Settings, options: dict[str, Any]) -> dict[str, Any
         **spin,
         **options,
     }
+
+
+def _is_espresso_not_converged(failure: Exception, directory: Path) -> bool:
+    """pw.x stops, and ASE tells its exit status only; the log is that of the last structure."""
+    log = directory / "espresso.pwo"
+    return log.exists() and b"convergence NOT achieved" in log.read_bytes()
 
 
 def _make_vasp(
@@ -375,6 +394,7 @@ BACKENDS = {
             lambda: _distribution_version("tblite"),
             _make_tblite,
             is_for_metals=False,
+            is_not_converged=_is_tblite_not_converged,
         ),
         Backend(
             "gpaw",
@@ -383,6 +403,7 @@ BACKENDS = {
             "of docs/labelling.md (conda install -c conda-forge gpaw also works)",
             lambda: _distribution_version("gpaw"),
             _make_gpaw,
+            is_not_converged=_is_gpaw_not_converged,
         ),
         Backend(
             "cp2k",
@@ -398,6 +419,7 @@ BACKENDS = {
             "pseudopotentials.quantum-espresso.org",
             lambda: _program_version("pw.x"),
             _make_espresso,
+            is_not_converged=_is_espresso_not_converged,
         ),
         Backend(
             "vasp",

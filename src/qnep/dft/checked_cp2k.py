@@ -29,8 +29,10 @@ class CheckedCP2K(CP2K):
     def calculate(self, *arguments: Any, **keywords: Any) -> None:
         """Fill `results` and `converged`; called by ASE."""
         n_read = len(self._read_log())
-        super().calculate(*arguments, **keywords)
-        self.converged = NOT_CONVERGED not in self._read_log()[n_read:]
+        try:
+            super().calculate(*arguments, **keywords)
+        finally:  # versions that abort have written it too
+            self.converged = NOT_CONVERGED not in self._read_log()[n_read:]
 
     def _read_log(self) -> bytes:
         return self._log.read_bytes() if self._log.exists() else b""

@@ -15,9 +15,9 @@ from qnep.dft.kpoints import format_grid, parse_grid
 from qnep.dft.label import Label, Limits
 from qnep.dft.labeller import Labeller
 from qnep.dft.parsl_config import load_executor
-from qnep.dft.pool import Pool
-from qnep.dft.settings import Settings, parse_value
-from qnep.io import read_frames
+from qnep.dft.pool import Pool, check_test_share, split_files
+from qnep.dft.settings import SETTINGS, Settings, parse_value
+from qnep.io import check_output, read_frames
 from qnep.total_charge import total_charge_in
 
 DEFAULT_BACKEND = "gpaw"
@@ -34,14 +34,27 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("frames", nargs="*", type=Path, help="extended XYZ or anything ASE reads")
     names = ", ".join(status.name for status in list_backends())
-    parser.add_argument("--backend", default=DEFAULT_BACKEND, help=f"{names} or module:callable")
+    parser.add_argument(
+        "--backend",
+        default=DEFAULT_BACKEND,
+        help=f"{names} or module:callable; without this option %(default)s",
+    )
     parser.add_argument(
         "--pool", type=Path, default=Path("labels.db"), help="SQLite file, %(default)s"
     )
     parser.add_argument("--jobs", type=int, default=1, help="labels at the same time")
     parser.add_argument("--threads", type=int, default=1, help="threads of one label")
-    parser.add_argument("--kpts", type=parse_grid, help="grid for frames that name none, as 2x2x1")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes")
+    parser.add_argument("--kpts", type=_grid, help="grid for frames that name none, as 2x2x1")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="change one setting of the preset of the backend, with a value as in TOML; may be repeated: --set "
+        "cutoff_eV=650 --set 'options={maxiter=300}' (options, for the code itself, are added to those of the preset, "
+        f"all others replaced). Settings: {', '.join(SETTINGS)}",
+    )
     parser.add_argument(
         "--time-limit", type=float, default=7200.0, metavar="S", help="of one label"
     )
@@ -55,21 +68,31 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--retry-failed", action="store_true", help="try frames set aside once more"
     )
-    parser.add_argument("--export", type=Path, help="write all accepted frames here when done")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write all accepted frames here when done: extended XYZ, also FILE.xyz.gz",
+    )
     parser.add_argument(
         "--export-split",
         type=Path,
         metavar="FOLDER",
-        help="write train.extxyz.gz and test.extxyz.gz",
+        help="write train.extxyz.gz and test.extxyz.gz, whole trajectories in one of them: a hash of trajectory= of a "
+        "frame, or else of its config_type=, decides, so the side never changes; an empty side is an error",
     )
     parser.add_argument(
-        "--test-share", type=float, default=0.15, help="of the trajectories, %(default)s"
+        "--test-share",
+        type=float,
+        default=0.15,
+        help="of the trajectories, as far as there are many, %(default)s",
     )
     parser.add_argument(
         "--adopt",
         type=Path,
         metavar="LABELLED",
-        help="take labels from a file with energies and forces",
+        help="take labels that were made before from a file; each frame has energy, forces and, in its comment line, "
+        'the level of theory and the k-points of its label: level="PBE-D3BJ PW500 GPAW 26.7" kpts=2x2x1',
     )
     parser.set_defaults(run=run)
 
@@ -78,8 +101,9 @@ def run(options: argparse.Namespace) -> int:
     """Label; the status is 1 where frames had to be set aside."""
     if not (options.frames or options.adopt or options.pool.exists()):
         raise FileNotFoundError(f"there is no pool {options.pool}")
-    pool = Pool(options.pool)
+    _check_outputs(options)  # before hours go into labels
     settings = _settings(options)
+    pool = Pool(options.pool)
     if options.adopt:
         print(f"{adopt(pool, options.adopt)} labels taken from {options.adopt}")
     if options.retry_failed:
@@ -92,6 +116,23 @@ def run(options: argparse.Namespace) -> int:
         n_train, n_test = pool.export_split(options.export_split, options.test_share)
         print(f"{n_train} train and {n_test} test frames written to {options.export_split}")
     return 1 if n_failed else 0
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise ValueError if what shall be written cannot be, or would take the place of what is read."""
+    outputs = []
+    if options.export:
+        check_output(options.export)
+        outputs.append(options.export)
+    if options.export_split:
+        check_test_share(options.test_share)
+        outputs += split_files(options.export_split)
+    for source in [*options.frames, *([options.adopt] if options.adopt else []), options.pool]:
+        for output in outputs:
+            if output.exists() and source.exists() and output.samefile(source):
+                raise ValueError(
+                    f"{output}: is read, so the export cannot take its place; give another name"
+                )
 
 
 def adopt(pool: Pool, path: Path) -> int:
@@ -154,12 +195,20 @@ def _settings(options: argparse.Namespace) -> Settings:
     return backend_settings(options.backend, **changes)
 
 
+def _grid(text: str) -> tuple[int, int, int]:
+    """As `parse_grid`, for argparse, which hides the text of a ValueError."""
+    try:
+        return parse_grid(text)
+    except ValueError as failure:
+        raise argparse.ArgumentTypeError(str(failure)) from None
+
+
 def _label_in_file(atoms: Atoms, where: str) -> Label:
     results = atoms.calc.results if atoms.calc else {}
     missing = [name for name in ("energy", "forces") if name not in results]
     missing += [name for name in ("level", "kpts") if name not in atoms.info]
     if missing:
-        raise ValueError(f"{where} has no {', '.join(missing)}")
+        raise ValueError(f"{where} has no {', '.join(missing)}{_how_to_give(missing)}")
     for name in ("energy", "forces", "stress"):
         if name in results and not np.isfinite(results[name]).all():
             raise ValueError(f"{where}: {name} is not finite")
@@ -180,4 +229,16 @@ def _label_in_file(atoms: Atoms, where: str) -> Label:
             "cpu_s": float(atoms.info.get("cpu_s", 0.0)),
             "adopted_from": where,
         },
+    )
+
+
+def _how_to_give(missing: list[str]) -> str:
+    """A sentence for labels whose file does not say how they were made, which nothing else can know."""
+    words = {"level": 'level="PBE-D3BJ PW500 GPAW 26.7"', "kpts": "kpts=2x2x1"}
+    wanted = " ".join(words[name] for name in missing if name in words)
+    if not wanted:
+        return ""
+    return (
+        f"; write what the labels were made with into the comment line of each frame, as {wanted} (files of --export "
+        "have it)"
     )

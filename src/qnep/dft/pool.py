@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.db import connect
-from ase.io import write
 
 from qnep.dft.kpoints import parse_grid
 from qnep.dft.label import Label, charge_info, labelled_atoms
-from qnep.files import take_lock
+from qnep.files import check_replaceable, take_lock
+from qnep.io import write_frames
 from qnep.total_charge import KEYS as CHARGE_KEYS
 
 logger = logging.getLogger(__name__)
@@ -215,40 +215,39 @@ class Pool:
     def export(self, path: str | Path) -> int:
         """Write the accepted frames as extended XYZ (compressed where the name ends in .gz); returns how many.
 
-        The file is complete at any moment: it is written beside and then renamed. More than one level of theory gives
-        a warning.
+        The file is complete at any moment. More than one level of theory gives a warning.
 
         Raises
         ------
-        ValueError : the pool holds no labels; nothing is written.
+        ValueError : the pool holds no labels, or nothing can be written under this name; nothing is written.
         """
-        return _write_frames(Path(path), self._frames_to_export())
+        return write_frames(path, self._frames_to_export())
 
     def export_split(self, folder: str | Path, test_share: float) -> tuple[int, int]:
         """Write train.extxyz.gz and test.extxyz.gz, whole trajectories on one side; returns the numbers of frames.
 
         The side follows from the trajectory's name alone, so it never changes while the pool grows. Frames without a
-        trajectory go by their config_type. More than one level of theory gives a warning.
+        trajectory go by their config_type, those without either are one trajectory. More than one level of theory gives
+        a warning.
 
         Raises
         ------
-        ValueError : a share outside 0 to 1, or the pool holds no labels; nothing is written.
+        ValueError : a share outside 0 to 1, a folder that is none, no labels in the pool, or none for one of the two
+            files; nothing is written.
         """
-        if not 0 < test_share < 1:
-            raise ValueError(
-                f"the share of test frames must be between 0 and 1, got {test_share:g}"
-            )
+        check_test_share(test_share)
+        train_file, test_file = split_files(Path(folder))
         sides: dict[bool, list[Atoms]] = {False: [], True: []}
+        positions = set()
         for atoms in self._frames_to_export():
-            name = str(atoms.info.get("trajectory", atoms.info.get("config_type", "")))
-            position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+            position = _position(atoms)
+            positions.add(position)
             sides[position < test_share].append(atoms)
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return (
-            _write_frames(folder / "train.extxyz.gz", sides[False]),
-            _write_frames(folder / "test.extxyz.gz", sides[True]),
-        )
+        if not (sides[False] and sides[True]):
+            empty = test_file if sides[False] else train_file
+            raise ValueError(_why_empty(empty.name, sorted(positions), test_share))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return write_frames(train_file, sides[False]), write_frames(test_file, sides[True])
 
     def _frames_to_export(self) -> list[Atoms]:
         frames = list(self.frames())
@@ -376,11 +375,52 @@ def _nearest_images(vectors: np.ndarray, atoms: Atoms) -> np.ndarray:
     return (fractional - np.round(fractional) * atoms.pbc) @ atoms.cell.array
 
 
-def _write_frames(path: Path, frames: list[Atoms]) -> int:
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    write(beside, frames, format="extxyz")
-    beside.replace(path)
-    return len(frames)
+def check_test_share(test_share: float) -> None:
+    """Raise ValueError unless a share is between 0 and 1."""
+    if not 0 < test_share < 1:
+        raise ValueError(f"the share of test frames must be between 0 and 1, got {test_share:g}")
+
+
+def split_files(folder: Path) -> tuple[Path, Path]:
+    """Return the two files of a split, for training and test.
+
+    Raises
+    ------
+    ValueError : they cannot be written there; a folder that is not there yet can be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: wanted the name of a folder, got a file")
+    files = folder / "train.extxyz.gz", folder / "test.extxyz.gz"
+    made_first = folder.absolute()
+    while not made_first.parent.exists():
+        made_first = made_first.parent
+    for path in files if folder.exists() else (made_first,):
+        check_replaceable(path)
+    return files
+
+
+def _position(atoms: Atoms) -> float:
+    """Return a number from 0 to 1 that follows from the name of the trajectory of a frame."""
+    name = str(atoms.info.get("trajectory", atoms.info.get("config_type", "")))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+
+
+def _why_empty(file: str, positions: list[float], test_share: float) -> str:
+    """Say why one side of a split would be empty, and what helps."""
+    n_names = len(positions)
+    text = (
+        f"nothing is written, since {file} would be empty: the name of a trajectory (trajectory= of a frame, or else "
+        f"its config_type=) decides on which side all its frames are, and at a test share of {test_share:g} "
+    )
+    if n_names == 1:
+        return (
+            f"{text}the only one is on the other side; export one file, of which qnep train can hold out a part "
+            "(validation_fraction)"
+        )
+    ends = positions[-2:] if test_share > positions[-1] else positions[:2]
+    return (
+        f"{text}all {n_names} are on the other side; a share of {sum(ends) / 2:.4g} leaves one here"
+    )
 
 
 def _n_kpoints(kpts: str) -> int:

@@ -12,6 +12,7 @@ from ase.calculators.calculator import (
     BaseCalculator,
     Calculator,
     PropertyNotImplementedError,
+    SCFError,
     all_changes,
 )
 from ase.geometry import find_mic
@@ -27,6 +28,11 @@ LARGEST_STEP = 0.5
 
 class NotConverged(RuntimeError):
     """A DFT code stopped without a converged density."""
+
+
+def is_scf_error(failure: Exception, directory: Path) -> bool:
+    """Whether an error is ASE's word for a density that did not converge, or ours."""
+    return isinstance(failure, (SCFError, NotConverged))
 
 
 def chosen_grid(atoms: Atoms, settings: Settings) -> tuple[int, int, int]:
@@ -51,6 +57,7 @@ class ReferenceCalculator(Calculator):
     adds_dispersion : the code adds the dispersion itself.
     check_structure : called with every structure, may warn or raise; None for no check.
     directory : for the files of the code.
+    is_not_converged : of (error of the code, directory) -> whether it says that the density did not converge.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (declared by ASE)
@@ -62,11 +69,13 @@ class ReferenceCalculator(Calculator):
         adds_dispersion: bool = False,
         check_structure: Callable[[Atoms], None] | None = None,
         directory: Path = Path(),
+        is_not_converged: Callable[[Exception, Path], bool] = is_scf_error,
     ) -> None:
         super().__init__(directory=directory)
         self.settings = settings
         self._make_calculator = make_calculator
         self._check_structure = check_structure
+        self._is_not_converged = is_not_converged
         self._why_no_stress = settings.why_no_stress
         self._corrections = _correction_calculators(settings, adds_dispersion)
         self._code: BaseCalculator | None = None
@@ -96,7 +105,7 @@ class ReferenceCalculator(Calculator):
 
         Raises
         ------
-        NotConverged : the code says that it did not converge. Codes that raise errors of their own keep them.
+        NotConverged : the code says that it did not converge. All other errors of the code come as they are.
         PropertyNotImplementedError : the stress is wanted, and could not be corrected with these settings.
         """
         if self._why_no_stress and properties and "stress" in properties:
@@ -109,8 +118,14 @@ class ReferenceCalculator(Calculator):
         structure = atoms.copy()
         structure.set_constraint()  # these act once, on the atoms that carry this calculator
         structure.calc = code
-        results = _evaluate(structure, self.settings.energy, not self._why_no_stress)
-        if getattr(code, "converged", True) is False:
+        try:
+            results = _evaluate(structure, self.settings.energy, not self._why_no_stress)
+        except Exception as failure:  # the codes raise anything
+            if self._is_not_converged(failure, Path(self.directory)) or _says_no(code):
+                words = f"{type(code).__name__} did not converge ({_describe(failure)})"
+                raise NotConverged(words) from failure
+            raise
+        if _says_no(code):
             raise NotConverged(f"{type(code).__name__} did not converge")
         for correction in self._corrections:
             _add(results, correction, atoms)
@@ -133,6 +148,15 @@ def _correction_calculators(settings: Settings, adds_dispersion: bool) -> list[C
             raise ValueError("the setting pulay needs cutoff_eV")
         corrections.append(PulayStress(settings.cutoff_eV, settings.pulay_slopes))
     return corrections
+
+
+def _says_no(code: BaseCalculator) -> bool:
+    return getattr(code, "converged", True) is False
+
+
+def _describe(failure: Exception) -> str:
+    text = str(failure).strip()
+    return f"{type(failure).__name__}: {text}" if text else type(failure).__name__
 
 
 def _add(results: dict[str, Any], correction: Calculator, atoms: Atoms) -> None:

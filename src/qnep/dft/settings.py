@@ -7,9 +7,10 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from numbers import Integral, Real
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -22,6 +23,67 @@ ENERGIES = ("free", "extrapolated")
 MOST_ITERATIONS = {"maxiter", "max_iterations", "max_scf", "electron_maxstep", "nelm"}
 """Options of the codes that limit the self-consistent iterations."""
 PULAY_CUTOFF = "cutoff_eV"  # beside the elements in `Settings.pulay`
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_count(value: Any, smallest: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= smallest
+
+
+def _is_grid(value: Any) -> bool:
+    is_list = isinstance(value, (tuple, list))
+    return is_list and len(value) == 3 and all(_is_count(count, 1) for count in value)
+
+
+def _is_table_of_slopes(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        _is_number(slope) and math.isfinite(slope) for slope in value.values()
+    )
+
+
+def _is_list_of_tables(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(item, Mapping) for item in value)
+
+
+_WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "level": (lambda value: isinstance(value, str), "a text"),
+    "xc": (lambda value: isinstance(value, str), "a text"),
+    "cutoff_eV": (
+        lambda value: value is None or (_is_number(value) and 0 < value < math.inf),
+        "a positive number, eV",
+    ),
+    "dispersion": (lambda value: value in DISPERSIONS, f"one of {', '.join(DISPERSIONS)}"),
+    "smearing_eV": (
+        lambda value: _is_number(value) and 0 <= value < math.inf,
+        "a number that is not negative, eV",
+    ),
+    "kpoint_spacing": (
+        lambda value: _is_number(value) and value > 0,
+        "a positive number, 2π/Å (inf for Gamma only)",
+    ),
+    "kpts": (
+        lambda value: value is None or _is_grid(value),
+        "three whole numbers of at least 1, as [2, 2, 1]",
+    ),
+    "total_charge": (
+        lambda value: _is_number(value) and math.isfinite(value),
+        "a finite number, e",
+    ),
+    "n_unpaired": (
+        lambda value: value is None or _is_count(value, 0),
+        "a whole number that is not negative",
+    ),
+    "energy": (lambda value: value in ENERGIES, f"one of {', '.join(ENERGIES)}"),
+    "pulay": (_is_table_of_slopes, "a table of numbers, as {cutoff_eV=650, O=-0.007}"),
+    "options": (lambda value: isinstance(value, Mapping), "a table, as {maxiter=300}"),
+    "retries": (_is_list_of_tables, "a list of tables, as [{maxiter=300}]"),
+}
+"""Setting -> whether a value can be one, and the words for what was wanted."""
+SETTINGS = tuple(_WANTED)
+"""Names of all settings."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +109,10 @@ class Settings:
     options : passed to the calculator of the code as they are.
     retries : changes of `options` for the second, third, ... attempt at a label that failed. They steer the
         convergence only, so labels stay comparable.
+
+    Raises
+    ------
+    ValueError : a value of a wrong type or out of range.
     """
 
     level: str
@@ -64,8 +130,13 @@ class Settings:
     retries: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        _check_choice("dispersion", self.dispersion, DISPERSIONS)
-        _check_choice("energy", self.energy, ENERGIES)
+        for name in _WANTED:
+            _check_setting(name, getattr(self, name))
+        for name in MOST_ITERATIONS & self.options.keys():
+            if not _is_count(self.options[name], 0):  # compared with those of `retries`
+                raise ValueError(
+                    f"{name} in options must be a whole number, got {self.options[name]!r}"
+                )
         if self.kpts is not None:
             object.__setattr__(self, "kpts", tuple(int(count) for count in self.kpts))
         object.__setattr__(self, "retries", tuple(self.retries))
@@ -75,16 +146,16 @@ class Settings:
 
         Raises
         ------
-        ValueError : a word that is no setting.
+        ValueError : a word that is no setting, or a value that it cannot have.
         """
-        known = {entry.name for entry in dataclasses.fields(self)}
-        unknown = sorted(set(changes) - known)
+        unknown = sorted(set(changes) - set(SETTINGS))
         if unknown:
             raise ValueError(
-                f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))} "
+                f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(SETTINGS))} "
                 "(settings of the code itself go into options)"
             )
         if "options" in changes:
+            _check_setting("options", changes["options"])
             changes["options"] = {**self.options, **changes["options"]}
         return dataclasses.replace(self, **changes)
 
@@ -153,6 +224,8 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+def _check_setting(name: str, value: Any) -> None:
+    """Raise ValueError for a value that a setting cannot have."""
+    can_be, words = _WANTED[name]
+    if not can_be(value):
+        raise ValueError(f"the setting {name} must be {words}, got {value!r}")

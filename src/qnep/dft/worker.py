@@ -29,7 +29,7 @@ from ase import Atoms
 from qnep.dft.backends import BackendMissing, backend_version, make_reference
 from qnep.dft.blas import slow_blas
 from qnep.dft.label import Label, Limits, RejectedLabel, accept, compute_label, settings_for
-from qnep.dft.reference_calculator import ReferenceCalculator
+from qnep.dft.reference_calculator import NotConverged, ReferenceCalculator
 from qnep.dft.settings import Settings
 
 LOG_TAIL = 3000  # characters of a log that are kept
@@ -69,6 +69,7 @@ class Outcome:
     Parameters
     ----------
     is_final : another attempt would fail too.
+    is_not_converged : the code says that the density did not converge; another attempt, with safer settings, may.
     is_backend_missing : it says nothing about the structure, because the code is not there.
     """
 
@@ -76,6 +77,7 @@ class Outcome:
     reason: str = ""
     log: str = ""
     is_final: bool = False
+    is_not_converged: bool = False
     is_backend_missing: bool = False
 
 
@@ -321,7 +323,8 @@ class _JobRunner:
             is_final = isinstance(failure, RejectedLabel) and failure.is_final
             if continues and not is_final:  # what stopped it may have come with the orbitals
                 return self.run(job)
-            return Outcome(None, _describe(failure), log, is_final)
+            is_not_converged = isinstance(failure, NotConverged)
+            return Outcome(None, _describe(failure), log, is_final, is_not_converged)
         label.details["settings"] = settings.as_dict()
         label.details["backend"] = job.backend
         label.details["code_version"] = backend_version(job.backend)

@@ -19,7 +19,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from qnep.dft.kpoints import format_grid
 from qnep.dft.label import Limits
 from qnep.dft.labeller import Labeller
-from qnep.dft.pool import Pool, PoolError
+from qnep.dft.pool import GeometryIndex, Pool, PoolError
 from qnep.dft.reference_calculator import chosen_grid
 from qnep.dft.settings import Settings
 from qnep.dft.worker import LocalExecutor, Outcome
@@ -33,6 +33,14 @@ class ReferenceFailed(RuntimeError):
 
 class FrameRefused(ReferenceFailed):
     """It is the frame's own doing: another attempt would give no label either."""
+
+
+class FrameNotConverged(FrameRefused):
+    """The code says that the density of the frame did not converge, in all attempts."""
+
+
+UNCONVERGED_IN_A_ROW = 5
+"""Frames; where none between them was labelled, it is the reference and not the frames."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,8 @@ class Reference:
     ) -> None:
         self.n_calls = 0
         self.wall_s = 0.0
+        self._unconverged = GeometryIndex()
+        self._n_unconverged = 0  # since the last label that was calculated
         with ExitStack() as resources:
             self._pool = Pool(path)
             resources.enter_context(self._pool)
@@ -111,7 +121,9 @@ class Reference:
         Raises
         ------
         ReferenceFailed : no label after all attempts; the frame is set aside in the pool.
-        FrameRefused : for a label beyond its limits, whatever is attempted, and for a frame that was set aside before.
+        FrameRefused : for a label beyond its limits, whatever is attempted, and for a frame that was set aside before;
+            FrameNotConverged for one whose density does not converge. A code that converges nowhere any more is
+            ReferenceFailed.
         PoolError : the pool cannot be written, as on a full disk.
         ValueError : the reference is closed.
         """
@@ -122,10 +134,15 @@ class Reference:
         summary = self._labeller.run([frame])
         self.wall_s += time.perf_counter() - start
         if summary.n_failed:
-            raise self._failure(summary.reasons[-1])
+            raise self._failure(summary.reasons[-1], frame)
         number = self._pool.find_label(frame, self._labeller.level, self._grid(frame))
         if number is None:
-            raise FrameRefused("this frame was set aside before: the reference failed for it")
+            is_unconverged = self._unconverged.find(frame, self._labeller.level) is not None
+            raise (FrameNotConverged if is_unconverged else FrameRefused)(
+                "this frame was set aside before: the reference failed for it"
+            )
+        if summary.n_labelled:  # one from the pool says nothing about the reference
+            self._n_unconverged = 0
         self.n_calls += summary.n_labelled
         return Labelled(number, self.frame(number), summary.n_labelled > 0)
 
@@ -149,14 +166,25 @@ class Reference:
         """End the labelling process and let others write to the pool; harmless twice."""
         self._release()
 
-    def _failure(self, reason: str) -> ReferenceFailed:
+    def _failure(self, reason: str, frame: Atoms) -> ReferenceFailed:
         """Return what to raise for the latest frame, for which there is no label."""
-        latest = self._executor.latest
-        if latest is not None and latest.result().is_final:
+        assert self._executor.latest is not None  # it has just failed
+        outcome = self._executor.latest.result()
+        if outcome.is_final:
             return FrameRefused(
                 f"{reason} (force and net_force of [reference] may be changed for --resume)"
             )
-        return ReferenceFailed(reason)
+        if not outcome.is_not_converged:
+            return ReferenceFailed(reason)
+        self._unconverged.add(frame, self._labeller.level)
+        self._n_unconverged += 1
+        if self._n_unconverged < UNCONVERGED_IN_A_ROW:
+            return FrameNotConverged(reason)
+        n_frames, self._n_unconverged = self._n_unconverged, 0
+        return ReferenceFailed(
+            f"the reference converged for none of {n_frames} frames in a row, so it may be the reference and not the "
+            f"frames; the last one: {reason}"
+        )
 
     def _check_open(self) -> None:
         if not self._release.alive:

@@ -47,6 +47,17 @@ FREE_KEYS = {
 }
 """What may change when a run is resumed."""
 
+AT_THE_TOP = "it belongs to the top of the file, before all tables"
+KEYS_OF_THE_RUN = {
+    "data": "a run trains on the labels of its pool, which the key pool at the top of the file names; labels that were "
+    "made before come there by qnep label --adopt",
+    "replay": "old labels of the pool are replayed anyhow; n_replay of [trainer] says how many",
+    "n_replay": "it belongs to [trainer]",
+    "seed": AT_THE_TOP,
+    "output": AT_THE_TOP,
+}
+"""Keys of [training] that the run sets by itself -> where they belong."""
+
 UNCERTAINTY_OF_POLICY = {"aofl": "deviation", "haml": "grade", "interface-reactor": "deviation"}
 THRESHOLDS = {"deviation": (0.15, 0.03, 1.0), "grade": (3.0, 1.5, 10.0)}
 """First value and limits of the adaptive threshold: eV/Å, and without unit."""
@@ -262,6 +273,9 @@ def _training_settings(configuration: Configuration) -> Any:
     from qnep.train.settings import settings_of_tables
 
     tables = {k: v for k, v in configuration.tables.items() if k in TRAINING_TABLES}
+    for key, where in KEYS_OF_THE_RUN.items():
+        if key in tables.get("training", {}):
+            raise ValueError(f"{key} of [training] must be left out: {where}")
     training = _located(tables.get("training", {}), configuration.path.parent)
     models = configuration.start_files("models")
     for path in models:
@@ -381,8 +395,8 @@ def _make_reference(
     path = configuration.path.parent / name if name else configuration.output / "pool.db"
     try:
         level = backend_settings(settings.backend, **changes)
-    except TypeError as failure:  # a number where a list is wanted
-        raise ValueError(f"settings of [reference]: {failure}") from failure
+    except ValueError as failure:
+        raise ValueError(f"[reference]: {failure}") from failure
     _check_charges(structures.values(), level.total_charge)
     _check_spin_and_grid(structures, level)
     return Reference(
@@ -443,7 +457,4 @@ def _reference_changes(configuration: Configuration) -> dict[str, Any]:
     changes = configuration.tables.get("reference", {}).get("settings", {})
     if not isinstance(changes, Mapping):
         raise ValueError(f"settings of [reference] must be a table, got {changes!r}")
-    options = changes.get("options", {})
-    if not isinstance(options, Mapping):
-        raise ValueError(f"options in settings of [reference] must be a table, got {options!r}")
     return dict(changes)

@@ -221,8 +221,8 @@ class TrainingSettings:
     weight_decay : decoupled, of weights and coefficients; not of biases, energies and charges of the elements.
     smoothness : of the start: the coefficient of the k-th radial function begins with a size of (1 + k)^-smoothness.
         0.5 suits a single material; 1 keeps a model of few and diverse structures from wiggling between them.
-    initial_charges : e, of each element, to begin with; without Born charges in the data the fit hardly leaves the
-        neighbourhood of where it begins, so this decides their signs. Empty: 0.
+    initial_charges : e, of each element, to begin with, when no model is fine-tuned. They decide the signs, but nothing
+        holds charges there: without Born charges in the data the fit drifts away. Empty: 0.
     gradient_clip : gradients longer than so many running means are shortened, 0: never.
     averaging : of the parameters over the last 1/(1 - averaging) steps; the average is the result.
     optimizer : "adam" or "snes".

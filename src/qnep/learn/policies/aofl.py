@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from qnep.learn.learner import Learner, Look
 from qnep.learn.policies.window import (
+    NOT_CONVERGED_EITHER,
     check_counts,
     finish,
     label_or_alarm,
+    label_sound,
     remember_sound,
     return_to_sound,
 )
@@ -103,9 +105,11 @@ class OnTheFly:
         """Return to the last sound configuration, label it and train; where it is known, go on in another direction."""
         return_to_sound(learner, look, self.max_returns, REMEDY)
         n_before = learner.n_untrained
-        error = learner.label(learner.look())
+        error = label_sound(learner)
         if learner.n_untrained == n_before:
             learner.dynamics.draw_velocities()
         learner.state.policy["must_train"] = learner.n_untrained > 0
-        why = "alarm: back to the last sound step"
-        learner.record("return", why, look.findings, error=error, failed_at=look.step)
+        why, details = "alarm: back to the last sound step", {"error": error}
+        if error is None:
+            why, details = f"{why}, {NOT_CONVERGED_EITHER}", {}
+        learner.record("return", why, look.findings, failed_at=look.step, **details)

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 from qnep.learn.learner import Learner, Look
 from qnep.learn.policies.window import (
+    NOT_CONVERGED_EITHER,
     check_counts,
     continue_window,
     finish,
     label_or_alarm,
+    label_sound,
     remember_sound,
     return_to_sound,
 )
@@ -87,8 +89,14 @@ class Alternating:
 
     def _go_back(self, learner: Learner, look: Look) -> None:
         return_to_sound(learner, look, self.max_returns, REMEDY)
-        error = learner.label(learner.look())
-        self._open_window(learner, look, "alarm: back to the last sound step", error)
+        error = label_sound(learner)
+        why = "alarm: back to the last sound step"
+        if error is None:
+            learner.dynamics.draw_velocities()
+            why += f", {NOT_CONVERGED_EITHER}"
+            learner.record("return", why, look.findings, failed_at=look.step)
+        else:
+            self._open_window(learner, look, why, error)
 
     def _open_window(self, learner: Learner, look: Look, why: str, error: float) -> None:
         """Hand over to the reference, for no more steps than are left; at the last one the label is all."""

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from qnep.learn.dynamics import REFERENCE, Snapshot
+from qnep.learn.dynamics import ML, REFERENCE, Snapshot
 from qnep.learn.finding import Finding, Observation
 from qnep.learn.learner import Learner, LearningFailed, Look
-from qnep.learn.reference import FrameRefused
+from qnep.learn.reference import FrameNotConverged, FrameRefused
+
+NOT_CONVERGED_EITHER = "where the reference does not converge either: another direction"
 
 
 def check_counts(policy: Any) -> None:
@@ -63,6 +65,21 @@ def label_or_alarm(learner: Learner, look: Look, observation: Observation) -> fl
         return learner.label(observation)
     except FrameRefused as refusal:
         look.alarms.append(_alarm_of(refusal))
+        return None
+
+
+def label_sound(learner: Learner) -> float | None:
+    """Label the configuration that the run went back to and return the true error, eV/Å.
+
+    None where the reference does not converge there: unlike a limit, nothing can be raised for a resumed run, which
+    would stop here for ever; so the models drive on, and the policy takes another direction.
+    """
+    try:
+        return learner.label(learner.look())
+    except FrameNotConverged:
+        learner.turns.driver = (
+            ML  # else the next step would begin with the forces that are not to be had
+        )
         return None
 
 
