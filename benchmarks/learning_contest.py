@@ -90,7 +90,7 @@ POLICIES: dict[str, dict[str, Any]] = {
         "members": 2,
     },
     "haml": {
-        "tolerated_error": 1.2,
+        "tolerated_error": 1.5,
         "gates": "threshold = [1.3, 1.1, 10.0]",
         "options": "window = 6\nkeep_every = 2",
         "members": 2,
