@@ -225,6 +225,7 @@ def test_failures_of_the_start_are_tried_again_by_resume_and_by_a_new_beginning(
             'epochs = 10\nbaseline = "a:b"',
             r"baseline of \[training\] must be left out",
         ),
+        ("epochs = 10", "epochs = 10\npatience = 5", "patience needs a validation set"),
         *(
             (
                 "epochs = 10",

@@ -209,6 +209,9 @@ _SMALLEST = {
 """Limits of the numbers of `TrainingSettings`."""
 
 
+NO_VALIDATION = "patience needs a validation set, whose error decides: give validation_fraction, or files for validation"
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a model is trained.
@@ -297,6 +300,8 @@ class TrainingSettings:
                 raise SettingsError(
                     f"{name} must be at least 0 and below 1, got {getattr(self, name)}"
                 )
+        if self.patience and not (self.validation or self.validation_fraction):
+            raise SettingsError(NO_VALIDATION)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from qnep.train.frames import Frame, hash_frames
 from qnep.train.member import Member
 from qnep.train.parameters import ParameterLayout
 from qnep.train.report import write_report
-from qnep.train.settings import Settings, SettingsError, settings_of_model
+from qnep.train.settings import NO_VALIDATION, Settings, SettingsError, settings_of_model
 from qnep.train.short_range import repulsion_below_data
 from qnep.train.start import initial_parameters, on_zero_of_data
 from qnep.train.work import LocalWork, ParallelWork, WorkPlan, free_memory, make_work
@@ -161,9 +161,7 @@ def train(settings: Settings, resume: bool = False, show_progress: bool = True) 
     settings = _with_settings_of_start(settings)
     settings, data = prepare_data(settings)
     if settings.training.patience and not data.validation:
-        raise SettingsError(
-            "patience needs a validation set, whose error decides: give validation_fraction, or files for validation"
-        )
+        raise SettingsError(NO_VALIDATION)
     log.info("data: %s", data.description)
     model = settings.model.make_model()
     fingerprint = _fingerprint(settings, data)
