@@ -254,7 +254,9 @@ def draw(folder: Path, atoms: Atoms, regions: Any) -> Path:
     axes["heights"].set_title(
         "right of the dots: PLUMED carries; grey: deposited", loc="left", fontsize=9
     )
-    axes["heights"].legend(frameon=False, ncols=2, fontsize=8)
+    bottom, top = axes["heights"].get_ylim()
+    axes["heights"].set_ylim(bottom, top + 0.12 * (top - bottom))  # room for the legend
+    axes["heights"].legend(frameon=False, ncols=4, fontsize=8, loc="upper center")
     path = folder / "demo.png"
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -429,10 +429,11 @@ def summarize_history(history: Sequence[tuple[float, float, float]], has_times: 
         return findings
     x, label = time_axis(values[:, 0], has_times)
     for column, name, title, unit in (
-        (1, "energy", "Energy", "eV"),
-        (2, "temperature", "Temperature", "K"),
+        (1, "energy", "Energy of the frames", "eV"),
+        (2, "temperature", "Temperature of the frames", "K"),
     ):
         if np.isfinite(values[:, column]).any():
             series = [Series(name, x, values[:, column].tolist())]
-            findings.charts.append(Chart(name, "History", title, "", label, unit, series))
+            caption = "Of those frames of the trajectory that tell it."
+            findings.charts.append(Chart(name, "History", title, caption, label, unit, series))
     return findings

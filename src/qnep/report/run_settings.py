@@ -21,6 +21,7 @@ _UNITS = {
     "arrival_height": "Å", "release_height": "Å", "spring": "eV/Å²", "hill_height": "eV",
     "hill_width": "Å, or neighbours",
 }  # fmt: skip
+_KNOWN_FROM_MODEL = {"has_free_energy_model"}
 _UNITS_IN_NAMES = {"_per_ps": "1/ps", "_fs": "fs", "_ps": "ps", "_K": "K", "_V": "V"}
 
 
@@ -65,6 +66,8 @@ def _is_plain(value: Any) -> bool:
 
 def _is_told(name: str, value: Any) -> bool:
     """Whether a value says something in a line: lists of words do, and of numbers with a unit, but no indices."""
+    if name in _KNOWN_FROM_MODEL:
+        return False
     if isinstance(value, list):
         has_unit = name.endswith(tuple(_UNITS_IN_NAMES))
         return bool(value) and (has_unit or all(isinstance(one, str) for one in value))

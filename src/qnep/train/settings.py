@@ -209,7 +209,7 @@ _SMALLEST = {
 """Limits of the numbers of `TrainingSettings`."""
 
 
-NO_VALIDATION = "patience needs a validation set, whose error decides: give validation_fraction, or files for validation"
+NO_VALIDATION = "patience needs a validation set, whose error decides: give validation_fraction or files for validation"
 
 
 @dataclass(frozen=True)
