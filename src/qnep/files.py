@@ -50,6 +50,16 @@ def check_replaceable(path: Path) -> None:
         raise ValueError(f"{path}: the folder {path.parent} cannot be written to")
 
 
+def check_creatable(path: Path) -> None:
+    """As `check_replaceable`, for a file whose folder may be absent, since it is made then."""
+    folder = path.parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ValueError(f"{path}: wanted a folder to write to, but {folder} is none")
+    check_replaceable(folder / path.relative_to(folder).parts[0])
+
+
 def take_lock(path: Path) -> int | None:
     """Return a descriptor that holds the lock of a file, made where it is absent; None if another one holds it.
 

@@ -161,8 +161,8 @@ def test_export_without_labels_writes_nothing(folder, capsys, option):
         (["--export", "."], ".: wanted a name of extended XYZ"),
         (["--export", "folder.xyz"], "folder.xyz: wanted the name of a file, got a folder"),
         (["--export", "nowhere/out.xyz"], "nowhere/out.xyz: there is no folder nowhere"),
-        (["--export-split", "other.xyz"], "other.xyz: wanted the name of a folder, got a file"),
-        (["--export-split", "other.xyz/split"], "there is no folder"),
+        (["--export-split", "other.xyz"], "wanted a folder to write to, but other.xyz is none"),
+        (["--export-split", "other.xyz/split"], "to write to, but other.xyz is none"),
         (
             ["--export-split", "folder.xyz"],
             "test.extxyz.gz: wanted the name of a file, got a folder",

@@ -14,12 +14,12 @@ from qnep.analysis.findings import FINDINGS_FILE, Findings, files_of_analysis
 from qnep.analysis.frame import Frame
 from qnep.analysis.options import AnalysisOptions, given_options
 from qnep.analysis.origin import Origin, stamp_of
-from qnep.analysis.output import check_output
 from qnep.analysis.own_runs import timestep_of_run
 from qnep.analysis.pipeline import ANALYSES, Checkpoint, Pipeline, fingerprint, run_pipeline
 from qnep.analysis.reactions import reaction_network
 from qnep.analysis.trajectory import open_trajectory
 from qnep.axis_option import AXES, parse_axis
+from qnep.files import check_creatable
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def analyse(
     for name, file in (("trajectory", path), ("topology", options.topology)):
         if file is not None and not file.is_file():
             raise ValueError(f"no such {name}: {file}")
-    check_output(folder / FINDINGS_FILE)
+    check_creatable(folder / FINDINGS_FILE)
     timestep = options.timestep
     if timestep is None and options.interval is None:
         timestep = timestep_of_run(path)

@@ -15,7 +15,6 @@ from ase.build import bulk
 from qnep.analysis.bond_cutoffs import BondCutoffs, parse_bond_option
 from qnep.analysis.crystals import Lattice, Nucleus, find_crystals
 from qnep.analysis.findings import FINDINGS_FILE, Chart, Findings, Series, Table
-from qnep.analysis.output import check_output
 from qnep.analysis.trajectory import open_trajectory
 from qnep.analysis.wulff import (
     JOULES_PER_M2,
@@ -26,6 +25,7 @@ from qnep.analysis.wulff import (
     facet_name,
     surface_energies,
 )
+from qnep.files import check_creatable
 from qnep.io import read_last_frame
 
 DEFAULT_CRYSTAL = "rocksalt:Na,F"
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     Slabs may take days, the rest takes seconds: so what can be wrong with the crystal to compare with is found out
     before, and the energies are on disk before anything is made of them.
     """
-    check_output(options.output / FINDINGS_FILE)
+    check_creatable(options.output / FINDINGS_FILE)
     cell = read_bulk(options)
     facets = [parse_facet(text) for text in options.facets.split(",")]
     crystal = find_largest_crystal(options) if options.trajectory else None

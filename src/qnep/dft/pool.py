@@ -22,7 +22,7 @@ from ase.db import connect
 
 from qnep.dft.kpoints import parse_grid
 from qnep.dft.label import Label, charge_info, labelled_atoms
-from qnep.files import check_replaceable, take_lock
+from qnep.files import check_creatable, take_lock
 from qnep.io import write_frames
 from qnep.total_charge import KEYS as CHARGE_KEYS
 
@@ -388,14 +388,9 @@ def split_files(folder: Path) -> tuple[Path, Path]:
     ------
     ValueError : they cannot be written there; a folder that is not there yet can be made.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: wanted the name of a folder, got a file")
     files = folder / "train.extxyz.gz", folder / "test.extxyz.gz"
-    made_first = folder.absolute()
-    while not made_first.parent.exists():
-        made_first = made_first.parent
-    for path in files if folder.exists() else (made_first,):
-        check_replaceable(path)
+    for path in files:
+        check_creatable(path)
     return files
 
 

@@ -13,7 +13,7 @@ from qnep.analysis.figures import check_formats, write_figures
 from qnep.analysis.findings import FINDINGS_FILE, Findings
 from qnep.analysis.options import AnalysisOptions, given_options
 from qnep.analysis.origin import Origin
-from qnep.analysis.output import check_output
+from qnep.files import check_creatable
 from qnep.report.page import build_page
 from qnep.report.run_folder import RunFolder
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     """Build the page and say where it is."""
     folder = RunFolder(options.run_folder)
     output = options.output or options.run_folder / "report.html"
-    check_output(output)  # before hours of reading
+    check_creatable(output)  # before hours of reading
     if options.figures:
         check_formats(options.figures.split(","))
     findings = folder.history()
