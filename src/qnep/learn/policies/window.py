@@ -77,9 +77,8 @@ def label_sound(learner: Learner) -> float | None:
     try:
         return learner.label(learner.look())
     except FrameNotConverged:
-        learner.turns.driver = (
-            ML  # else the next step would begin with the forces that are not to be had
-        )
+        # Else the next step would begin with the forces that are not to be had.
+        learner.turns.driver = ML
         return None
 
 
